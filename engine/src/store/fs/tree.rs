@@ -1,0 +1,257 @@
+//! Objects as files: how they appear, are looked at and read. Blocking.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rustix::io::Errno;
+use uuid::Uuid;
+
+use crate::durable_fs;
+use crate::layout::ObjectKey;
+use crate::store::location::{STAGING, object_url};
+use crate::store::{ObjectMeta, Operation, StoreError};
+
+/// Bytes that are read at a time.
+const READ_CHUNK: usize = 1 << 20;
+
+/// The directory that is the store.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: PathBuf,
+    url: String,
+}
+
+impl Tree {
+    pub(super) fn new(root: PathBuf, url: String) -> Self {
+        Self { root, url }
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn url_of(&self, key: &ObjectKey) -> String {
+        object_url(&self.url, key)
+    }
+
+    /// The file that is the object. The key was checked: it cannot lead out of the root.
+    fn path_of(&self, key: &ObjectKey) -> PathBuf {
+        self.root.join(key.as_str())
+    }
+
+    /// Where everything unfinished lives.
+    pub(super) fn staging(&self) -> PathBuf {
+        self.root.join(STAGING)
+    }
+
+    pub(super) fn io(
+        &self,
+        operation: Operation,
+        key: &ObjectKey,
+    ) -> impl Fn(io::Error) -> StoreError {
+        let object = self.url_of(key);
+        move |source| StoreError::Io {
+            operation,
+            object: object.clone(),
+            source,
+        }
+    }
+
+    pub(super) fn put(&self, key: &ObjectKey, body: &[u8]) -> Result<(), StoreError> {
+        let io = self.io(Operation::Put, key);
+        durable_fs::create_dir_all(&self.staging()).map_err(&io)?;
+        let staged = self.staging().join(format!("new-{}", Uuid::new_v4()));
+        let result = write_synced(&staged, body)
+            .map_err(&io)
+            .and_then(|()| self.publish(Operation::Put, &staged, key));
+        if result.is_err() {
+            // Best effort: it is swept later otherwise.
+            let _ = std::fs::remove_file(&staged);
+        }
+        result
+    }
+
+    /// Makes the staged and synced file the object `key`, if the key is free.
+    pub(super) fn publish(
+        &self,
+        operation: Operation,
+        staged: &Path,
+        key: &ObjectKey,
+    ) -> Result<(), StoreError> {
+        let io = self.io(operation, key);
+        let path = self.path_of(key);
+        durable_fs::create_dir_all(durable_fs::parent_of(&path)).map_err(&io)?;
+        match durable_fs::rename_new(staged, &path) {
+            Ok(()) => self.sync_folders(&path).map_err(&io),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_object(&path) => {
+                // It may be our own, from before a crash: whoever takes it for that must find it
+                // after the next one too.
+                self.sync_object(&path).map_err(&io)?;
+                Err(StoreError::AlreadyExists {
+                    operation,
+                    object: self.url_of(key),
+                })
+            }
+            Err(error) => Err(io(error)),
+        }
+    }
+
+    pub(super) fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError> {
+        let io = self.io(Operation::Head, key);
+        let path = self.path_of(key);
+        let Some(mut file) = open_object(&path).map_err(&io)? else {
+            return Ok(None);
+        };
+        let (size, crc32c) = measure(&mut file).map_err(&io)?;
+        self.sync_object(&path).map_err(&io)?;
+        Ok(Some(ObjectMeta {
+            key: key.clone(),
+            size,
+            crc32c: Some(crc32c),
+        }))
+    }
+
+    pub(super) fn open(
+        &self,
+        key: &ObjectKey,
+        range: Option<Range<u64>>,
+    ) -> Result<Reader, StoreError> {
+        let io = self.io(Operation::Get, key);
+        let object = self.url_of(key);
+        let Some(mut file) = open_object(&self.path_of(key)).map_err(&io)? else {
+            return Err(StoreError::NotFound { object });
+        };
+        let size = file.metadata().map_err(&io)?.len();
+        let range = match range {
+            None => 0..size,
+            Some(range) if range.start < range.end && range.start < size => {
+                range.start..range.end.min(size)
+            }
+            Some(Range { start, end }) => {
+                return Err(StoreError::InvalidRange { object, start, end });
+            }
+        };
+        file.seek(SeekFrom::Start(range.start)).map_err(&io)?;
+        Ok(Reader {
+            file,
+            left: range.end.saturating_sub(range.start),
+            object,
+        })
+    }
+
+    fn sync_object(&self, path: &Path) -> io::Result<()> {
+        let synced = File::open(path)?.sync_all();
+        let synced = synced.and_then(|()| self.sync_folders(path));
+        match synced {
+            // Nothing on a read-only file system waits to be written.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+            result => result,
+        }
+    }
+
+    /// All folders from the object's up to the root: one of them may be new, and an earlier process
+    /// may have died before it was synced.
+    fn sync_folders(&self, path: &Path) -> io::Result<()> {
+        for folder in path.ancestors().skip(1) {
+            durable_fs::sync_dir(folder)?;
+            if folder == self.root {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// The file, if one is there that can be an object.
+fn open_object(path: &Path) -> io::Result<Option<File>> {
+    // O_NONBLOCK: a pipe must not make us wait for its writer. It means nothing for a regular file.
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) if means_nothing_there(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
+fn is_object(path: &Path) -> bool {
+    path.symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_file())
+}
+
+/// Nothing there; a file where a folder should be; a symbolic link; a socket.
+fn means_nothing_there(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO)
+    )
+}
+
+/// Size and CRC32C of all that is in the file.
+pub(super) fn measure(file: &mut File) -> io::Result<(u64, u32)> {
+    file.seek(SeekFrom::Start(0))?;
+    let (mut size, mut crc32c) = (0_u64, 0);
+    let mut buffer = vec![0; READ_CHUNK];
+    loop {
+        let read = match file.read(&mut buffer) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
+            return Ok((size, crc32c));
+        };
+        crc32c = crc32c::crc32c_append(crc32c, bytes);
+        size = size.saturating_add(bytes.len() as u64);
+    }
+}
+
+/// An object being read.
+#[derive(Debug)]
+pub(super) struct Reader {
+    file: File,
+    left: u64,
+    object: String,
+}
+
+impl Reader {
+    pub(super) fn object(&self) -> &str {
+        &self.object
+    }
+
+    pub(super) fn read(mut self) -> Result<Option<(Bytes, Self)>, StoreError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let size = usize::try_from(self.left).map_or(READ_CHUNK, |left| left.min(READ_CHUNK));
+        let mut chunk = vec![0; size];
+        // An object that is shorter than it was a moment ago is an UnexpectedEof, never a short read.
+        match self.file.read_exact(&mut chunk) {
+            Ok(()) => {
+                self.left = self.left.saturating_sub(size as u64);
+                Ok(Some((chunk.into(), self)))
+            }
+            Err(source) => Err(StoreError::Io {
+                operation: Operation::Get,
+                object: self.object,
+                source,
+            }),
+        }
+    }
+}
