@@ -1,1 +1,373 @@
-//! To come.
+//! The durable queue: one job per file and destination, in strict lanes. All of apalis lives here.
+//!
+//! # Owns
+//! The `Jobs` table in the ledger's database (apalis-sqlite's, with its migrations), the workers, and the order
+//! in which files are handed to the [`Handler`].
+//!
+//! # Invariants
+//! - A job is queued in the transaction that records its file, and acknowledged in the one that records its
+//!   commit: neither can be lost or doubled without the other.
+//! - Each lane (`sequence % lanes` of one source and destination) runs strictly its lowest sequence, one at a
+//!   time. A failed head stays the head.
+//! - No job is ever dropped: see [`STALLED_RETRY`].
+//! - One process per database: [`Queue::open`] takes an [`Ownership`].
+//!
+//! # Crash consistency
+//! Everything that matters is in the database (see `queue/lane.rs`); a handler may be asked twice for the same
+//! job, and a delay goes on where it was.
+//!
+//! # Cancellation
+//! [`Queue::run`] ends when its token fires: no new job starts, handlers are told, and after [`STOP_GRACE`]
+//! dropped; their jobs are pending again, with no attempt counted.
+//!
+//! # Limits
+//! [`MAX_LANES`] lanes per route, [`ENQUEUE_BATCH`] files per transaction.
+
+mod board;
+mod failure;
+mod handler;
+mod id;
+mod lane;
+mod owner;
+mod policy;
+mod shield;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use apalis_core::task::Task;
+use apalis_core::task::builder::TaskBuilder;
+use apalis_core::task::task_id::TaskId;
+use apalis_sqlite::SqliteStorage;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::exit::{Diagnose, Exit};
+pub use crate::ledger::{ArchiveJob, Committed, Route};
+use crate::ledger::{DestinationId, Discovery, LaneName, Ledger, LedgerError, NewFile, Tx};
+use board::Board;
+pub use board::{RESTARTS_UNTIL_DOWN, Settled, StalledFile};
+pub use failure::{JobFailure, MAX_MESSAGE_LEN};
+pub use handler::{Handler, JobRun};
+use lane::Lane;
+pub use lane::SAFETY_POLL;
+pub use owner::{Ownership, OwnershipError};
+pub use policy::{AFTER_CAP, BACKOFF_BASE, BACKOFF_CAP, CANCELLED_RETRY, STALLED_RETRY};
+pub use shield::STOP_GRACE;
+use shield::Shield;
+pub use worker::RESTART_DELAY;
+
+/// Lanes of one route at most: each holds up to one file in memory and one upload.
+pub const MAX_LANES: u32 = 64;
+
+/// Files that [`Queue::enqueue`] records in one transaction.
+pub const ENQUEUE_BATCH: usize = 500;
+
+/// The history of apalis's migrations; the ledger's is another (migrations/README.md).
+const HISTORY: &str = "_apalis_migrations";
+
+/// How the queue works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// Lanes of each source and destination, from 1 to [`MAX_LANES`]. May differ from run to run.
+    pub lanes: u32,
+    /// Failed attempts after which a file is stalled, at least 1.
+    pub max_attempts: u32,
+}
+
+/// Why the queue cannot be opened or filled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// Out of range.
+    #[error("[queue] {name} = {value} is not from 1 to {max}")]
+    Config {
+        /// The key.
+        name: &'static str,
+        /// Its value.
+        value: u32,
+        /// The greatest one.
+        max: u32,
+    },
+    /// The database.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// What [`Queue::enqueue`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Enqueued {
+    /// Files that the ledger did not know.
+    pub files: u64,
+    /// Jobs that were neither queued nor done.
+    pub jobs: u64,
+}
+
+/// An open queue.
+#[derive(Debug)]
+pub struct Queue {
+    ledger: Ledger,
+    config: QueueConfig,
+    clock: Arc<dyn Clock>,
+    board: Arc<watch::Sender<Board>>,
+    _ownership: Ownership,
+}
+
+impl QueueConfig {
+    fn check(self) -> Result<(), QueueError> {
+        let within = |name, value, max| match value {
+            value if (1..=max).contains(&value) => Ok(()),
+            value => Err(QueueError::Config { name, value, max }),
+        };
+        within("lanes", self.lanes, MAX_LANES)?;
+        within("max-attempts", self.max_attempts, u32::MAX)
+    }
+}
+
+impl Queue {
+    /// Opens the queue in the ledger's database; creates or migrates its tables, and moves jobs whose lane is
+    /// another with the present number of lanes.
+    ///
+    /// # Errors
+    /// [`QueueError::Config`], or what the database says.
+    pub async fn open(
+        ownership: Ownership,
+        ledger: Ledger,
+        config: QueueConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, QueueError> {
+        config.check()?;
+        // Never `SqliteStorage::setup`: it turns `synchronous` off.
+        let mut migrations = SqliteStorage::<()>::migrations();
+        migrations.dangerous_set_table_name(HISTORY);
+        let outcome = migrations.run(ledger.pool()).await;
+        outcome.map_err(|e| LedgerError::database("migrate the queue")(e.into()))?;
+        move_to_lanes(&ledger, config.lanes).await?;
+        Ok(Self {
+            ledger,
+            config,
+            clock,
+            board: Arc::new(watch::Sender::new(Board::default())),
+            _ownership: ownership,
+        })
+    }
+
+    /// The ledger beneath.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Records files and queues them for every destination where they are neither committed nor queued. Calling
+    /// it again with the same files is harmless. Each batch of [`ENQUEUE_BATCH`] files is recorded and queued
+    /// whole or not at all.
+    ///
+    /// # Errors
+    /// What the database says; batches before the failed one are queued.
+    pub async fn enqueue(
+        &self,
+        files: &[NewFile],
+        destinations: &[DestinationId],
+    ) -> Result<Enqueued, QueueError> {
+        let mut total = Enqueued::default();
+        for batch in files.chunks(ENQUEUE_BATCH) {
+            let now = self.clock.now();
+            let mut tx = self.ledger.begin().await?;
+            let mut jobs = Vec::new();
+            for file in batch {
+                total.files += u64::from(tx.discover(file, now).await? == Discovery::New);
+                for &destination in destinations {
+                    let route = Route {
+                        source: file.key.source,
+                        destination,
+                    };
+                    let job = ArchiveJob::new(route, file.key.sequence);
+                    if !is_known(&mut tx, &job).await? {
+                        jobs.push(job);
+                    }
+                }
+            }
+            self.push_jobs(&mut tx, &jobs, now).await?;
+            tx.commit().await?;
+            total.jobs += jobs.len() as u64;
+            self.board.send_modify(|board| {
+                for job in &jobs {
+                    board.call(job.lane(self.config.lanes), job.sequence);
+                }
+            });
+        }
+        Ok(total)
+    }
+
+    /// Runs the lanes of `routes` until `stop` fires and every handler has ended. To be called once.
+    ///
+    /// # Errors
+    /// What the database says at the start. Later errors end no lane: its worker is built again.
+    pub async fn run(
+        &self,
+        routes: &[Route],
+        handler: Arc<dyn Handler>,
+        stop: CancellationToken,
+    ) -> Result<(), QueueError> {
+        let mut lanes = JoinSet::new();
+        for &route in routes {
+            let head = self.ledger.chain_head(route.source, route.destination);
+            let head = head.await?;
+            self.board.send_modify(|board| {
+                if let Some(head) = head {
+                    board.set_head(route, head.sequence);
+                }
+                for lane in 0..self.config.lanes {
+                    board.seat(LaneName { route, lane });
+                }
+            });
+        }
+        for (&route, lane) in routes
+            .iter()
+            .flat_map(|route| (0..self.config.lanes).map(move |lane| (route, lane)))
+        {
+            lanes.spawn(worker::supervise(Arc::new(Lane {
+                name: LaneName { route, lane },
+                ledger: self.ledger.clone(),
+                clock: Arc::clone(&self.clock),
+                max_attempts: self.config.max_attempts,
+                handler: Arc::clone(&handler),
+                stop: stop.clone(),
+                board: Arc::clone(&self.board),
+                shield: Shield::default(),
+            })));
+        }
+        self.board.send_modify(Board::start);
+        while lanes.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Waits until the lanes run and every one of them rests: nothing queued, or the head stalled, or a handler
+    /// waiting for a stalled file. Jobs in a retry delay are waited for. What is stalled goes on being retried
+    /// slowly for as long as the lanes run.
+    pub async fn settled(&self) -> Settled {
+        let mut board = self.board.subscribe();
+        loop {
+            // The sender lives as long as `self`; without it nothing would ever change again.
+            let settled = board.borrow_and_update().settled();
+            if let Some(settled) = settled {
+                return settled;
+            }
+            if board.changed().await.is_err() {
+                return Settled::default();
+            }
+        }
+    }
+
+    /// Makes every failed job due now, its attempts forgiven: for `run --once`, whose user has just removed the
+    /// cause. Returns how many there were.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn retry_failed(&self) -> Result<u64, QueueError> {
+        let count = self.ledger.retry_failed(self.clock.now()).await?;
+        self.board.send_modify(Board::call_all);
+        Ok(count)
+    }
+
+    async fn push_jobs(
+        &self,
+        tx: &mut Tx,
+        jobs: &[ArchiveJob],
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let mut lanes: BTreeMap<LaneName, Vec<Task<Vec<u8>>>> = BTreeMap::new();
+        for job in jobs {
+            let lane = lanes.entry(job.lane(self.config.lanes)).or_default();
+            lane.push(self.task(job, now)?);
+        }
+        for (lane, tasks) in lanes {
+            push(tx, lane, &tasks).await?;
+        }
+        Ok(())
+    }
+
+    fn task(&self, job: &ArchiveJob, now: Timestamp) -> Result<Task<Vec<u8>>, LedgerError> {
+        let id = id::of_job(job);
+        let stored = serde_json::to_vec(job);
+        let stored = stored.map_err(|e| LedgerError::damaged("a job that is no JSON", e))?;
+        Ok(TaskBuilder::new(stored)
+            .task_id(TaskId::from_ulid(id))
+            .idempotency_key(id.to_string())
+            .max_attempts(usize::try_from(self.config.max_attempts).unwrap_or(usize::MAX))
+            .run_at_timestamp(u64::try_from(now.as_second()).unwrap_or(0))
+            .build())
+    }
+}
+
+impl Diagnose for QueueError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Config { .. } => Exit::Usage,
+            Self::Ledger(error) => error.exit(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config { name, max, .. } => {
+                Some(format!("set {name} to a number from 1 to {max}"))
+            }
+            Self::Ledger(error) => error.hint(),
+        }
+    }
+}
+
+/// Whether a job is queued already, in whatever lane, or done. The push would pass over a queued one in silence.
+async fn is_known(tx: &mut Tx, job: &ArchiveJob) -> Result<bool, LedgerError> {
+    let found: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM Jobs WHERE id = $1) OR EXISTS (
+           SELECT 1 FROM commits WHERE source = $2 AND destination = $3 AND sequence = $4)",
+    )
+    .bind(id::of_job(job).to_string())
+    .bind(job.route.source.stored())
+    .bind(job.route.destination.stored())
+    .bind(i64::try_from(job.sequence.0).unwrap_or(i64::MAX))
+    .fetch_one(tx.connection())
+    .await
+    .map_err(LedgerError::database("look for a job"))?;
+    Ok(found)
+}
+
+async fn push(tx: &mut Tx, lane: LaneName, tasks: &[Task<Vec<u8>>]) -> Result<(), LedgerError> {
+    let lane = lane.to_string();
+    let result = apalis_sqlite::queries::push_tasks(tx.connection(), &lane, tasks);
+    let encoded = |e: apalis_sqlite::Error| sqlx::Error::Encode(Box::new(e));
+    let queue = LedgerError::database("queue a file");
+    result.await.map_err(encoded).map_err(queue)
+}
+
+/// With another number of lanes, a queued job's lane is another. Ids and thus the order within a lane stay.
+async fn move_to_lanes(ledger: &Ledger, lanes: u32) -> Result<(), LedgerError> {
+    let mut tx = ledger.begin().await?;
+    let moved = sqlx::query(
+        "WITH ours AS (
+           SELECT id, CAST(job AS TEXT) AS job FROM Jobs
+           WHERE job_type LIKE 'archive/%' AND json_valid(CAST(job AS TEXT))),
+         lanes AS (
+           SELECT id, 'archive/' || (job ->> '$.source') || '/' || (job ->> '$.destination')
+             || '/' || ((job ->> '$.sequence') % $1) AS lane
+           FROM ours WHERE job ->> '$.version' = $2)
+         UPDATE Jobs SET job_type = lanes.lane FROM lanes
+         WHERE Jobs.id = lanes.id AND Jobs.job_type <> lanes.lane",
+    )
+    .bind(i64::from(lanes))
+    .bind(i64::from(crate::ledger::JOB_VERSION))
+    .execute(tx.connection())
+    .await
+    .map_err(LedgerError::database("move jobs to their lanes"))?;
+    tx.commit().await?;
+    match moved.rows_affected() {
+        0 => {}
+        jobs => tracing::info!(jobs, lanes, "the number of lanes has changed: jobs moved"),
+    }
+    Ok(())
+}

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Every error of the engine answers with one of these, and retry code asks nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// Stored with failed jobs; additive changes only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RetryClass {
     /// The same call will fail again until a person acts: corrupt, refused, conflict, configuration.
     Never,

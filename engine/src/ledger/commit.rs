@@ -1,0 +1,371 @@
+//! Commits per file and destination, and what follows from them: chain head, watermark, gaps.
+//!
+//! # Invariants
+//! - A recorded commit is never replaced: the same again is no change, another content is a
+//!   [`LedgerError::Conflict`].
+//! - `positions` follows `commits` in the same transaction. The watermark is the end of the unbroken run of
+//!   sequences that begins with the first committed one, whatever order the commits came in.
+
+use std::ops::RangeInclusive;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DestinationId, FileKey, Ledger, LedgerError, NewFile, SourceId, Tx, stored, time, unsigned,
+};
+use crate::digest::Digest;
+use crate::layout::Sequence;
+
+/// Gaps that [`Ledger::gaps`] lists at most; nobody reads more, and the first one is what holds up the
+/// watermark.
+pub const MAX_GAPS_LISTED: u32 = 1_000;
+
+/// What a file's manifest entry, once stored, says: all that the ledger keeps of it.
+///
+/// Stored inside the queue while a job is acknowledged; additive changes only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// Digest of the manifest entry's bytes: the link of the hash chain.
+    pub entry_sha256: Digest,
+    /// Digest of the binlog file.
+    pub plain_sha256: Digest,
+    /// Bytes of the binlog file.
+    pub size: u64,
+    /// Commit time of its last transaction, if it has one.
+    pub last_commit: Option<Timestamp>,
+    /// All GTIDs up to the end of the file, as MySQL prints them.
+    pub gtids: Option<String>,
+}
+
+/// A commit that was read from a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedCommit {
+    /// Its sequence.
+    pub sequence: Sequence,
+    /// The binlog file's name.
+    pub name: String,
+    /// What its manifest entry says.
+    pub committed: Committed,
+    /// When the entry was written.
+    pub committed_at: Timestamp,
+}
+
+/// The last file committed at a destination: what the next manifest entry links to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainHead {
+    /// The file.
+    pub sequence: Sequence,
+    /// Digest of its manifest entry.
+    pub entry_sha256: Digest,
+    /// All GTIDs up to its end, as MySQL prints them.
+    pub gtids: Option<String>,
+    /// When it was committed.
+    pub committed_at: Timestamp,
+    /// Commit time of its last transaction, if it has one.
+    pub last_commit: Option<Timestamp>,
+}
+
+impl Tx {
+    /// Records a commit, moves the watermark and forgets the upload. The same commit again is no change.
+    ///
+    /// # Errors
+    /// [`LedgerError::Conflict`] when other content is committed there; nothing was changed then.
+    pub async fn record_commit(
+        &mut self,
+        key: FileKey,
+        destination: DestinationId,
+        committed: &Committed,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        if self.insert_commit(key, destination, committed, at).await? {
+            let inserted = key.sequence..=key.sequence;
+            let gtids = committed.gtids.as_deref();
+            self.advance(key.source, destination, inserted, gtids)
+                .await?;
+        }
+        self.delete_upload(key, destination).await
+    }
+
+    /// True when it was not recorded before.
+    async fn insert_commit(
+        &mut self,
+        key: FileKey,
+        destination: DestinationId,
+        committed: &Committed,
+        at: Timestamp,
+    ) -> Result<bool, LedgerError> {
+        let result = sqlx::query(
+            "INSERT INTO commits (source, destination, sequence, entry_sha256, plain_sha256, size,
+                                  last_commit, committed_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (source, destination, sequence) DO NOTHING",
+        )
+        .bind(key.source.stored())
+        .bind(destination.stored())
+        .bind(stored(key.sequence.0))
+        .bind(committed.entry_sha256.as_bytes().as_slice())
+        .bind(committed.plain_sha256.as_bytes().as_slice())
+        .bind(stored(committed.size))
+        .bind(committed.last_commit.map(Timestamp::as_microsecond))
+        .bind(at.as_microsecond())
+        .execute(self.connection())
+        .await
+        .map_err(LedgerError::database("record a commit"))?;
+        if result.rows_affected() > 0 {
+            return Ok(true);
+        }
+        let recorded: Vec<u8> = sqlx::query_scalar(
+            "SELECT entry_sha256 FROM commits
+             WHERE source = $1 AND destination = $2 AND sequence = $3",
+        )
+        .bind(key.source.stored())
+        .bind(destination.stored())
+        .bind(stored(key.sequence.0))
+        .fetch_one(self.connection())
+        .await
+        .map_err(LedgerError::database("compare a commit"))?;
+        match read_digest(recorded)? {
+            same if same == committed.entry_sha256 => Ok(false),
+            recorded => Err(LedgerError::Conflict {
+                sequence: key.sequence,
+                recorded,
+                offered: committed.entry_sha256,
+            }),
+        }
+    }
+
+    /// Brings `positions` in line with `commits` after sequences within `inserted` were added. `gtids` are
+    /// those of the highest one.
+    async fn advance(
+        &mut self,
+        source: SourceId,
+        destination: DestinationId,
+        inserted: RangeInclusive<Sequence>,
+        gtids: Option<&str>,
+    ) -> Result<(), LedgerError> {
+        let old: Option<(i64, i64, i64, Option<String>)> = sqlx::query_as(
+            "SELECT first, watermark, head, head_gtids FROM positions
+             WHERE source = $1 AND destination = $2",
+        )
+        .bind(source.stored())
+        .bind(destination.stored())
+        .fetch_optional(self.connection())
+        .await
+        .map_err(LedgerError::database("read a watermark"))?;
+        let (low, high) = (stored(inserted.start().0), stored(inserted.end().0));
+        let (first, run_from, head, gtids) = match old {
+            None => (low, low, high, gtids.map(str::to_owned)),
+            Some((first, watermark, head, old_gtids)) => (
+                first.min(low),
+                // The unbroken run from the first sequence begins anew only when there is a new first.
+                if low < first { low } else { watermark },
+                head.max(high),
+                if high >= head {
+                    gtids.map(str::to_owned)
+                } else {
+                    old_gtids
+                },
+            ),
+        };
+        let watermark = self.end_of_run(source, destination, run_from).await?;
+        sqlx::query(
+            "INSERT INTO positions (source, destination, first, watermark, head, head_gtids)
+             VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (source, destination) DO UPDATE SET first = excluded.first,
+               watermark = excluded.watermark, head = excluded.head, head_gtids = excluded.head_gtids",
+        )
+        .bind(source.stored())
+        .bind(destination.stored())
+        .bind(first)
+        .bind(watermark)
+        .bind(head)
+        .bind(gtids)
+        .execute(self.connection())
+        .await
+        .map_err(LedgerError::database("move a watermark"))?;
+        Ok(())
+    }
+
+    /// The last sequence of the unbroken run of commits that holds `from`.
+    async fn end_of_run(
+        &mut self,
+        source: SourceId,
+        destination: DestinationId,
+        from: i64,
+    ) -> Result<i64, LedgerError> {
+        sqlx::query_scalar(
+            "SELECT c.sequence FROM commits c
+             WHERE c.source = $1 AND c.destination = $2 AND c.sequence >= $3 AND NOT EXISTS (
+               SELECT 1 FROM commits n WHERE n.source = c.source
+                 AND n.destination = c.destination AND n.sequence = c.sequence + 1)
+             ORDER BY c.sequence LIMIT 1",
+        )
+        .bind(source.stored())
+        .bind(destination.stored())
+        .bind(from)
+        .fetch_one(self.connection())
+        .await
+        .map_err(LedgerError::database("find the watermark"))
+    }
+}
+
+impl Ledger {
+    /// Records commits that a bucket holds, to rebuild the ledger or to catch up with another writer. One
+    /// transaction for all of them: pass pages of a thousand or so, in ascending order. Commits that are
+    /// recorded already are left as they are.
+    ///
+    /// # Errors
+    /// [`LedgerError::Conflict`] when the bucket contradicts the ledger; nothing of the page was recorded then.
+    pub async fn import_commits(
+        &self,
+        source: SourceId,
+        destination: DestinationId,
+        commits: &[ImportedCommit],
+    ) -> Result<(), LedgerError> {
+        let highest = commits.iter().max_by_key(|c| c.sequence);
+        let lowest = commits.iter().map(|c| c.sequence).min();
+        let (Some(lowest), Some(highest)) = (lowest, highest) else {
+            return Ok(());
+        };
+        let mut tx = self.begin().await?;
+        for commit in commits {
+            let key = FileKey {
+                source,
+                sequence: commit.sequence,
+            };
+            let file = NewFile {
+                key,
+                name: commit.name.clone(),
+                size: commit.committed.size,
+                fingerprint: None,
+            };
+            tx.discover(&file, commit.committed_at).await?;
+            tx.insert_commit(key, destination, &commit.committed, commit.committed_at)
+                .await?;
+            tx.delete_upload(key, destination).await?;
+        }
+        let inserted = lowest..=highest.sequence;
+        let gtids = highest.committed.gtids.as_deref();
+        tx.advance(source, destination, inserted, gtids).await?;
+        tx.commit().await
+    }
+
+    /// Digest of a committed file's content, if it is committed at this destination.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn committed_digest(
+        &self,
+        key: FileKey,
+        destination: DestinationId,
+    ) -> Result<Option<Digest>, LedgerError> {
+        let digest: Option<Vec<u8>> = sqlx::query_scalar(
+            "SELECT plain_sha256 FROM commits
+             WHERE source = $1 AND destination = $2 AND sequence = $3",
+        )
+        .bind(key.source.stored())
+        .bind(destination.stored())
+        .bind(stored(key.sequence.0))
+        .fetch_optional(self.pool())
+        .await
+        .map_err(LedgerError::database("read a commit"))?;
+        digest.map(read_digest).transpose()
+    }
+
+    /// The last file committed at a destination: the highest sequence, gaps below it or not.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn chain_head(
+        &self,
+        source: SourceId,
+        destination: DestinationId,
+    ) -> Result<Option<ChainHead>, LedgerError> {
+        let row: Option<(i64, Vec<u8>, Option<String>, i64, Option<i64>)> = sqlx::query_as(
+            "SELECT c.sequence, c.entry_sha256, p.head_gtids, c.committed_at, c.last_commit
+             FROM positions p JOIN commits c ON c.source = p.source
+               AND c.destination = p.destination AND c.sequence = p.head
+             WHERE p.source = $1 AND p.destination = $2",
+        )
+        .bind(source.stored())
+        .bind(destination.stored())
+        .fetch_optional(self.pool())
+        .await
+        .map_err(LedgerError::database("read the chain's head"))?;
+        let Some((sequence, entry, gtids, committed_at, last_commit)) = row else {
+            return Ok(None);
+        };
+        Ok(Some(ChainHead {
+            sequence: Sequence(unsigned(sequence, "a sequence")?),
+            entry_sha256: read_digest(entry)?,
+            gtids,
+            committed_at: time(committed_at, "a commit's time")?,
+            last_commit: last_commit
+                .map(|t| time(t, "a transaction's commit time"))
+                .transpose()?,
+        }))
+    }
+
+    /// The highest sequence up to which, from the first committed one on, all are committed at this
+    /// destination.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn watermark(
+        &self,
+        source: SourceId,
+        destination: DestinationId,
+    ) -> Result<Option<Sequence>, LedgerError> {
+        let watermark: Option<i64> = sqlx::query_scalar(
+            "SELECT watermark FROM positions WHERE source = $1 AND destination = $2",
+        )
+        .bind(source.stored())
+        .bind(destination.stored())
+        .fetch_optional(self.pool())
+        .await
+        .map_err(LedgerError::database("read a watermark"))?;
+        watermark
+            .map(|w| unsigned(w, "a watermark").map(Sequence))
+            .transpose()
+    }
+
+    /// The ranges of sequences that are missing between committed ones, ascending, at most
+    /// [`MAX_GAPS_LISTED`].
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn gaps(
+        &self,
+        source: SourceId,
+        destination: DestinationId,
+    ) -> Result<Vec<RangeInclusive<Sequence>>, LedgerError> {
+        // Below the watermark there is none, so an archive without gaps costs nothing to ask.
+        let rows: Vec<(i64, i64)> = sqlx::query_as(
+            "SELECT sequence + 1, next - 1 FROM (
+               SELECT c.sequence, lead(c.sequence) OVER (ORDER BY c.sequence) AS next
+               FROM commits c JOIN positions p USING (source, destination)
+               WHERE c.source = $1 AND c.destination = $2 AND c.sequence >= p.watermark)
+             WHERE next > sequence + 1 ORDER BY sequence LIMIT $3",
+        )
+        .bind(source.stored())
+        .bind(destination.stored())
+        .bind(i64::from(MAX_GAPS_LISTED))
+        .fetch_all(self.pool())
+        .await
+        .map_err(LedgerError::database("look for gaps"))?;
+        rows.into_iter()
+            .map(|(from, to)| {
+                let sequence = |s| unsigned(s, "a sequence").map(Sequence);
+                Ok(sequence(from)?..=sequence(to)?)
+            })
+            .collect()
+    }
+}
+
+fn read_digest(bytes: Vec<u8>) -> Result<Digest, LedgerError> {
+    let bytes: [u8; 32] = bytes
+        .try_into()
+        .map_err(|bytes: Vec<u8>| LedgerError::damaged("a digest, with bytes", bytes.len()))?;
+    Ok(Digest::from(bytes))
+}

@@ -1,0 +1,278 @@
+//! Binlog files as they were found, and what sealing them yielded.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Ledger, LedgerError, SourceId, Tx, stored, time, unsigned};
+use crate::layout::Sequence;
+
+/// One binlog file of one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileKey {
+    /// Whose.
+    pub source: SourceId,
+    /// Which.
+    pub sequence: Sequence,
+}
+
+/// Tells whether a file is still the one that was seen before, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// `st_mtim` in nanoseconds since 1970.
+    pub mtime_ns: i64,
+}
+
+/// A file to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFile {
+    /// Which.
+    pub key: FileKey,
+    /// Its name on the server.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// As found on disk; none for a file that is only known from a bucket.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// A recorded file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRow {
+    /// Which.
+    pub key: FileKey,
+    /// Its name on the server.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// As last seen on disk; none for a file that is only known from a bucket.
+    pub fingerprint: Option<Fingerprint>,
+    /// When it was first recorded.
+    pub discovered_at: Timestamp,
+    /// What sealing it yielded, until that is cleared.
+    pub sealed: Option<SealedPayload>,
+}
+
+/// What sealing a file yielded, as JSON whose shape the pipeline owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SealedPayload(pub String);
+
+/// Whether a file was new to the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discovery {
+    /// Recorded just now.
+    New,
+    /// Recorded before; the row was left as it was.
+    Known,
+}
+
+impl Fingerprint {
+    /// The fingerprint of a file.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            mtime_ns: metadata
+                .mtime()
+                .saturating_mul(1_000_000_000)
+                .saturating_add(metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// Device, inode, size, mtime as stored. The first two are opaque bits.
+type StoredFingerprint = (Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+
+fn stored_fingerprint(fingerprint: Option<Fingerprint>) -> StoredFingerprint {
+    match fingerprint {
+        None => (None, None, None, None),
+        Some(f) => (
+            Some(f.device.cast_signed()),
+            Some(f.inode.cast_signed()),
+            Some(stored(f.size)),
+            Some(f.mtime_ns),
+        ),
+    }
+}
+
+fn read_fingerprint(columns: StoredFingerprint) -> Result<Option<Fingerprint>, LedgerError> {
+    let (Some(device), Some(inode), Some(size), Some(mtime_ns)) = columns else {
+        return Ok(None);
+    };
+    Ok(Some(Fingerprint {
+        device: device.cast_unsigned(),
+        inode: inode.cast_unsigned(),
+        size: unsigned(size, "a file's size")?,
+        mtime_ns,
+    }))
+}
+
+impl Tx {
+    /// Records a file unless it is known.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn discover(
+        &mut self,
+        file: &NewFile,
+        at: Timestamp,
+    ) -> Result<Discovery, LedgerError> {
+        let (device, inode, size, mtime_ns) = stored_fingerprint(file.fingerprint);
+        let result = sqlx::query(
+            "INSERT INTO files
+               (source, sequence, name, size, device, inode, file_size, mtime_ns, discovered_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             ON CONFLICT (source, sequence) DO NOTHING",
+        )
+        .bind(file.key.source.stored())
+        .bind(stored(file.key.sequence.0))
+        .bind(&file.name)
+        .bind(stored(file.size))
+        .bind(device)
+        .bind(inode)
+        .bind(size)
+        .bind(mtime_ns)
+        .bind(at.as_microsecond())
+        .execute(self.connection())
+        .await
+        .map_err(LedgerError::database("record a file"))?;
+        Ok(match result.rows_affected() {
+            0 => Discovery::Known,
+            _ => Discovery::New,
+        })
+    }
+}
+
+impl Ledger {
+    /// One file, with what sealing it yielded.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn file(&self, key: FileKey) -> Result<Option<FileRow>, LedgerError> {
+        #[derive(sqlx::FromRow)]
+        struct Row {
+            name: String,
+            size: i64,
+            device: Option<i64>,
+            inode: Option<i64>,
+            file_size: Option<i64>,
+            mtime_ns: Option<i64>,
+            discovered_at: i64,
+            payload: Option<String>,
+        }
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT name, size, device, inode, file_size, mtime_ns, discovered_at, payload
+             FROM files LEFT JOIN sealed USING (source, sequence)
+             WHERE source = $1 AND sequence = $2",
+        )
+        .bind(key.source.stored())
+        .bind(stored(key.sequence.0))
+        .fetch_optional(self.pool())
+        .await
+        .map_err(LedgerError::database("read a file's record"))?;
+        let Some(row) = row else { return Ok(None) };
+        let columns = (row.device, row.inode, row.file_size, row.mtime_ns);
+        Ok(Some(FileRow {
+            key,
+            name: row.name,
+            size: unsigned(row.size, "a file's size")?,
+            fingerprint: read_fingerprint(columns)?,
+            discovered_at: time(row.discovered_at, "a file's time of discovery")?,
+            sealed: row.payload.map(SealedPayload),
+        }))
+    }
+
+    /// The file before `key` among the recorded ones: the one whose commit must precede its own.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn previous_file(&self, key: FileKey) -> Result<Option<Sequence>, LedgerError> {
+        let sequence: Option<i64> = sqlx::query_scalar(
+            "SELECT max(sequence) FROM files WHERE source = $1 AND sequence < $2",
+        )
+        .bind(key.source.stored())
+        .bind(stored(key.sequence.0))
+        .fetch_one(self.pool())
+        .await
+        .map_err(LedgerError::database("look for the file before"))?;
+        sequence
+            .map(|s| unsigned(s, "a sequence").map(Sequence))
+            .transpose()
+    }
+
+    /// Records a file's fingerprint and size as they are now, after a check of its content.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn set_fingerprint(
+        &self,
+        key: FileKey,
+        fingerprint: Fingerprint,
+    ) -> Result<(), LedgerError> {
+        let (device, inode, size, mtime_ns) = stored_fingerprint(Some(fingerprint));
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "UPDATE files SET size = $5, device = $3, inode = $4, file_size = $5, mtime_ns = $6
+             WHERE source = $1 AND sequence = $2",
+        )
+        .bind(key.source.stored())
+        .bind(stored(key.sequence.0))
+        .bind(device)
+        .bind(inode)
+        .bind(size)
+        .bind(mtime_ns)
+        .execute(tx.connection())
+        .await
+        .map_err(LedgerError::database("record a fingerprint"))?;
+        tx.commit().await
+    }
+
+    /// Records what sealing a file yielded, in place of what was there. Durable when it returns: after that,
+    /// the spooled object may be uploaded.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], also when the file is not recorded.
+    pub async fn record_sealed(
+        &self,
+        key: FileKey,
+        sealed: &SealedPayload,
+    ) -> Result<(), LedgerError> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO sealed (source, sequence, payload) VALUES ($1, $2, $3)
+             ON CONFLICT (source, sequence) DO UPDATE SET payload = excluded.payload",
+        )
+        .bind(key.source.stored())
+        .bind(stored(key.sequence.0))
+        .bind(&sealed.0)
+        .execute(tx.connection())
+        .await
+        .map_err(LedgerError::database("record a sealed file"))?;
+        tx.commit().await
+    }
+
+    /// Forgets what sealing a file yielded, once no destination needs it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn clear_sealed(&self, key: FileKey) -> Result<(), LedgerError> {
+        let mut tx = self.begin().await?;
+        sqlx::query("DELETE FROM sealed WHERE source = $1 AND sequence = $2")
+            .bind(key.source.stored())
+            .bind(stored(key.sequence.0))
+            .execute(tx.connection())
+            .await
+            .map_err(LedgerError::database("forget a sealed file"))?;
+        tx.commit().await
+    }
+}

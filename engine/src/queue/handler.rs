@@ -1,0 +1,84 @@
+//! What the queue asks of the one who does the work.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::board::{Board, LaneState};
+use super::failure::JobFailure;
+use crate::layout::Sequence;
+use crate::ledger::{ArchiveJob, Committed, LaneName};
+
+/// Archives one file at one destination, up to and including its manifest entry.
+///
+/// # Contract
+/// - At least once: after a crash or a lost acknowledgement the same job comes again, so every step MUST be
+///   idempotent.
+/// - Before it writes the manifest entry it MUST wait for [`JobRun::turn`]: on one route, several lanes run
+///   at once, but entries are committed in sequence.
+/// - `Ok` means that the entry is durable in the store. The queue then deletes the job and records the
+///   commit, in one transaction.
+/// - When [`JobRun::cancel`] fires it returns soon, with [`JobFailure::cancelled`]; after
+///   [`STOP_GRACE`](super::STOP_GRACE) it is dropped at an await.
+/// - A panic is a failed attempt.
+#[async_trait]
+pub trait Handler: Debug + Send + Sync + 'static {
+    /// Archives the file.
+    async fn archive(&self, job: &ArchiveJob, run: &JobRun) -> Result<Committed, JobFailure>;
+}
+
+/// One attempt at a job.
+#[derive(Debug)]
+pub struct JobRun {
+    pub(super) attempt: u32,
+    pub(super) lane: LaneName,
+    pub(super) sequence: Sequence,
+    pub(super) cancel: CancellationToken,
+    pub(super) board: Arc<watch::Sender<Board>>,
+}
+
+impl JobRun {
+    /// Counts from 1. Cancelled attempts and those that a crash ended do not count.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Fires when the attempt is to end early.
+    pub fn cancel(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// Waits until `previous` (the file before this one, if there is one) or a later file is committed on this
+    /// route, and that commit is durable in the ledger.
+    ///
+    /// May wait for as long as an earlier file is stalled. Everything that can be done before should be.
+    ///
+    /// # Errors
+    /// [`JobFailure::cancelled`] when the queue stops, or when a file that comes before this one was queued
+    /// in the meantime and needs the lane.
+    pub async fn turn(&self, previous: Option<Sequence>) -> Result<(), JobFailure> {
+        let (route, Some(until)) = (self.lane.route, previous) else {
+            return Ok(());
+        };
+        let mut changes = self.board.subscribe();
+        self.board.send_modify(|board| {
+            let state = LaneState::Waiting {
+                sequence: self.sequence,
+                until,
+                preempt: self.cancel.clone(),
+            };
+            board.set(self.lane, state);
+        });
+        let outcome = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(JobFailure::cancelled()),
+            // The board lives as long as this handle to it.
+            _ = changes.wait_for(|board| board.reached(route, until)) => Ok(()),
+        };
+        self.board.send_modify(|board| board.work(self.lane));
+        outcome
+    }
+}

@@ -1,0 +1,194 @@
+//! When a failed job is tried again. Pure but for the dice.
+//!
+//! Nothing is ever given up: after the last quick attempt a job is *stalled*, which alerts, and is retried
+//! slowly until someone has removed the cause.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use retry_policies::policies::ExponentialBackoff;
+use retry_policies::{Jitter, RetryDecision, RetryPolicy};
+
+use super::failure::JobFailure;
+use crate::clock::{Clock, SystemClock};
+use crate::ledger::{JobStatus, LastFailure};
+use crate::retry::RetryClass;
+
+/// Upper bound of the first delay; it doubles with each attempt. The delay itself is drawn from 0 up to the
+/// bound (full jitter), so that a thousand jobs that failed together do not come back together.
+pub const BACKOFF_BASE: Duration = Duration::from_secs(1);
+
+/// The bound grows no further than this.
+pub const BACKOFF_CAP: Duration = Duration::from_secs(5 * 60);
+
+/// Between two attempts at a stalled job.
+pub const STALLED_RETRY: Duration = Duration::from_secs(5 * 60);
+
+/// The longest that a store's "retry after" is taken at its word.
+pub const AFTER_CAP: Duration = Duration::from_secs(60 * 60);
+
+/// Before a cancelled job is due again: were it cancelled again and again, it would not spin.
+pub const CANCELLED_RETRY: Duration = Duration::from_secs(1);
+
+/// What a failed attempt means for its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Failed, or Pending when the attempt does not count.
+    pub(super) status: JobStatus,
+    /// Failed attempts including this one, if it counts.
+    pub(super) attempts: u32,
+    /// The earliest next attempt, whole seconds as the table stores them.
+    pub(super) run_at: i64,
+    /// To be stored; none when the attempt does not count.
+    pub(super) failure: Option<LastFailure>,
+}
+
+/// Judges failure number `attempt` (from 1) of a job.
+pub(super) fn judge(
+    failure: JobFailure,
+    attempt: u32,
+    max_attempts: u32,
+    now: Timestamp,
+) -> Verdict {
+    if failure.class == RetryClass::Cancelled {
+        return Verdict {
+            status: JobStatus::Pending,
+            attempts: attempt.saturating_sub(1),
+            run_at: due(now, CANCELLED_RETRY),
+            failure: None,
+        };
+    }
+    let stalled = failure.class == RetryClass::Never || attempt >= max_attempts;
+    let delay = match failure.class {
+        RetryClass::After(wait) if stalled => wait.min(AFTER_CAP).max(STALLED_RETRY),
+        RetryClass::After(wait) => wait.min(AFTER_CAP),
+        _ if stalled => STALLED_RETRY,
+        _ => backoff(attempt),
+    };
+    Verdict {
+        status: JobStatus::Failed,
+        attempts: attempt,
+        run_at: due(now, delay),
+        failure: Some(LastFailure {
+            message: failure.message,
+            class: failure.class,
+            stalled,
+        }),
+    }
+}
+
+/// A random delay after failure number `attempt`.
+fn backoff(attempt: u32) -> Duration {
+    let policy = ExponentialBackoff::builder()
+        .retry_bounds(BACKOFF_BASE, BACKOFF_CAP)
+        .jitter(Jitter::Full)
+        .build_with_max_retries(u32::MAX);
+    let asked_at = SystemClock.now();
+    match policy.should_retry(asked_at.into(), attempt.saturating_sub(1)) {
+        // The policy answers with a time of the machine's clock; ours may be another one.
+        RetryDecision::Retry { execute_after } => Timestamp::try_from(execute_after)
+            .ok()
+            .and_then(|at| Duration::try_from(at.duration_since(asked_at)).ok())
+            .unwrap_or(BACKOFF_BASE)
+            .min(BACKOFF_CAP),
+        RetryDecision::DoNotRetry => BACKOFF_CAP,
+    }
+}
+
+/// The whole second at or after `now + delay`.
+fn due(now: Timestamp, delay: Duration) -> i64 {
+    let at = now.saturating_add(delay).unwrap_or(Timestamp::MAX);
+    at.as_second() + i64::from(at.subsec_nanosecond() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-22T12:00:00.25Z".parse().unwrap()
+    }
+
+    fn fail(class: RetryClass, attempt: u32) -> Verdict {
+        judge(JobFailure::new("x", class), attempt, 5, now())
+    }
+
+    fn delay(verdict: &Verdict) -> i64 {
+        verdict.run_at - now().as_second()
+    }
+
+    fn stalled(verdict: &Verdict) -> bool {
+        verdict.failure.as_ref().unwrap().stalled
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_its_cap() {
+        for (attempt, bound) in [
+            (1, 1),
+            (2, 2),
+            (3, 4),
+            (8, 128),
+            (9, 256),
+            (10, 300),
+            (90, 300),
+        ] {
+            let delays: Vec<Duration> = (0..200).map(|_| backoff(attempt)).collect();
+            let longest = delays.iter().max().unwrap().as_secs_f64();
+            assert!(longest <= f64::from(bound) + 0.01, "{attempt}: {longest}");
+            assert!(longest > f64::from(bound) * 0.8, "{attempt}: {longest}");
+        }
+    }
+
+    /// Full jitter: jobs that failed in the same moment come back spread over the whole interval.
+    #[test]
+    fn a_thousand_failing_jobs_come_back_spread_out() {
+        let runs: Vec<i64> = (0..1_000)
+            .map(|_| judge(JobFailure::new("x", RetryClass::Backoff), 9, 50, now()).run_at)
+            .collect();
+        let distinct: HashSet<i64> = runs.iter().copied().collect();
+        assert!(
+            distinct.len() > 200,
+            "only {} distinct seconds",
+            distinct.len()
+        );
+        let first_quarter = runs
+            .iter()
+            .filter(|r| **r - now().as_second() <= 64)
+            .count();
+        assert!((150..350).contains(&first_quarter), "{first_quarter}");
+    }
+
+    #[test]
+    fn a_store_that_names_a_delay_is_obeyed_within_reason() {
+        let verdict = fail(RetryClass::After(Duration::from_secs(90)), 1);
+        assert_eq!((delay(&verdict), stalled(&verdict)), (91, false));
+        let verdict = fail(RetryClass::After(Duration::from_secs(1_000_000)), 1);
+        assert_eq!(delay(&verdict), 3_601);
+    }
+
+    #[test]
+    fn after_the_last_attempt_a_job_stalls_and_is_retried_slowly() {
+        assert!(!stalled(&fail(RetryClass::Backoff, 4)));
+        let verdict = fail(RetryClass::Backoff, 5);
+        assert_eq!(verdict.status, JobStatus::Failed);
+        assert_eq!((delay(&verdict), stalled(&verdict)), (301, true));
+        assert_eq!(delay(&fail(RetryClass::Backoff, 500)), 301);
+        let verdict = fail(RetryClass::After(Duration::from_secs(1)), 5);
+        assert_eq!((delay(&verdict), stalled(&verdict)), (301, true));
+    }
+
+    #[test]
+    fn what_needs_a_person_stalls_at_once() {
+        let verdict = fail(RetryClass::Never, 1);
+        assert_eq!((delay(&verdict), stalled(&verdict)), (301, true));
+    }
+
+    #[test]
+    fn a_cancelled_attempt_does_not_count() {
+        let verdict = fail(RetryClass::Cancelled, 5);
+        assert_eq!(verdict.status, JobStatus::Pending);
+        assert_eq!((verdict.attempts, verdict.failure), (4, None));
+    }
+}
