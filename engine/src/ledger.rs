@@ -41,7 +41,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use commit::{ChainHead, Committed, ImportedCommit, MAX_GAPS_LISTED};
 pub use error::{DatabaseError, LedgerError};
-pub use file::{Discovery, FileKey, FileRow, Fingerprint, NewFile, SealedPayload};
+pub use file::{
+    Discovery, FileKey, FileRow, Fingerprint, KnownFile, NewFile, SealedPayload, WaitingFile,
+};
 pub use job::{
     ArchiveJob, JOB_VERSION, JobFilter, JobRow, JobStatus, LaneName, LastFailure, MAX_JOBS_LISTED,
     Route,

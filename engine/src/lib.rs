@@ -1,17 +1,22 @@
 //! gtide's engine: MySQL binary logs to object storage, in order, once, verified.
 //!
-//! Modules stand in tiers; a tier uses lower tiers only.
+//! Modules stand in tiers; a tier uses its own and lower ones only.
 //!
 //! | tier | modules | feature |
 //! |---|---|---|
 //! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`layout`] [`digest`] [`retry`] [`exit`] | |
 //! | 1 I/O edge | [`store`] [`keyring`] [`clock`] [`durable_fs`] [`config`] | |
 //! | 2 state | `ledger` | `ledger` |
-//! | 3 process | `watch` `queue` `pipeline` `reconcile` `daemon` `cli` | `daemon` |
+//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `daemon` `cli` | `daemon` |
 
 pub mod archive;
 pub mod binlog;
+#[cfg(feature = "daemon")]
+pub mod cli;
 pub mod clock;
+pub mod config;
+#[cfg(feature = "daemon")]
+pub mod daemon;
 pub mod digest;
 pub mod durable_fs;
 pub mod exit;
@@ -22,6 +27,23 @@ pub mod layout;
 pub mod ledger;
 pub mod manifest;
 #[cfg(feature = "daemon")]
+pub mod pipeline;
+#[cfg(feature = "daemon")]
 pub mod queue;
+#[cfg(feature = "daemon")]
+pub mod reconcile;
 pub mod retry;
+#[cfg(feature = "daemon")]
+pub mod spool;
 pub mod store;
+#[cfg(feature = "daemon")]
+pub mod watch;
+
+/// The documents that the code cites.
+#[cfg(doc)]
+pub mod _documentation {
+    #[doc = include_str!("../ARCHITECTURE.md")]
+    pub mod architecture {}
+    #[doc = include_str!("../FORMAT.md")]
+    pub mod format {}
+}

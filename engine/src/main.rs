@@ -1,1 +1,7 @@
-fn main() {}
+//! `gtide`: archives MySQL binary logs.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    engine::cli::main().into()
+}

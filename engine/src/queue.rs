@@ -48,7 +48,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::exit::{Diagnose, Exit};
 pub use crate::ledger::{ArchiveJob, Committed, Route};
-use crate::ledger::{DestinationId, Discovery, LaneName, Ledger, LedgerError, NewFile, Tx};
+use crate::ledger::{
+    DestinationId, Discovery, FileKey, LaneName, Ledger, LedgerError, NewFile, Tx,
+};
 use board::Board;
 pub use board::{RESTARTS_UNTIL_DOWN, Settled, StalledFile};
 pub use failure::{JobFailure, MAX_MESSAGE_LEN};
@@ -271,6 +273,48 @@ impl Queue {
         let count = self.ledger.retry_failed(self.clock.now()).await?;
         self.board.send_modify(Board::call_all);
         Ok(count)
+    }
+
+    /// Drops the jobs of a file that was lost before it was archived, and forgets the file: those behind it go
+    /// on, past a gap.
+    ///
+    /// # Errors
+    /// What the database says, also when the file is committed somewhere.
+    pub async fn give_up(
+        &self,
+        file: FileKey,
+        destinations: &[DestinationId],
+    ) -> Result<(), QueueError> {
+        let mut tx = self.ledger.begin().await?;
+        for &destination in destinations {
+            let route = Route {
+                source: file.source,
+                destination,
+            };
+            let id = id::of_job(&ArchiveJob::new(route, file.sequence));
+            sqlx::query("DELETE FROM Jobs WHERE id = $1")
+                .bind(id.to_string())
+                .execute(tx.connection())
+                .await
+                .map_err(LedgerError::database("drop the job of a lost file"))?;
+        }
+        tx.forget_file(file).await?;
+        tx.commit().await?;
+        self.board.send_modify(|board| {
+            board.forget(file);
+            board.call_all();
+        });
+        Ok(())
+    }
+
+    /// Waits until more files are committed than `seen`, and says how many have been since the lanes began.
+    pub async fn committed_after(&self, seen: u64) -> u64 {
+        let mut board = self.board.subscribe();
+        match board.wait_for(|board| board.done() > seen).await {
+            Ok(board) => board.done(),
+            // The sender lives as long as `self`.
+            Err(_) => seen,
+        }
     }
 
     async fn push_jobs(

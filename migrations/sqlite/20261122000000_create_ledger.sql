@@ -16,12 +16,13 @@ CREATE TABLE destinations (
     url TEXT NOT NULL UNIQUE
 ) STRICT;
 
--- device, inode, file_size and mtime_ns are one fingerprint: all or none. None: the file is only
--- known from a bucket.
+-- path: where the index named it; device, inode, file_size and mtime_ns are one fingerprint: all or
+-- none. Neither when the file is only known from a bucket.
 CREATE TABLE files (
     source INTEGER NOT NULL REFERENCES sources (id),
     sequence INTEGER NOT NULL,
     name TEXT NOT NULL,
+    path TEXT,
     size INTEGER NOT NULL,
     device INTEGER,
     inode INTEGER,

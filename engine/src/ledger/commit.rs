@@ -237,6 +237,7 @@ impl Ledger {
             let file = NewFile {
                 key,
                 name: commit.name.clone(),
+                path: None,
                 size: commit.committed.size,
                 fingerprint: None,
             };
@@ -330,6 +331,26 @@ impl Ledger {
             .transpose()
     }
 
+    /// How many files are committed on a route.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn commit_count(
+        &self,
+        source: SourceId,
+        destination: DestinationId,
+    ) -> Result<u64, LedgerError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM commits WHERE source = $1 AND destination = $2",
+        )
+        .bind(source.stored())
+        .bind(destination.stored())
+        .fetch_one(self.pool())
+        .await
+        .map_err(LedgerError::database("count commits"))?;
+        unsigned(count, "a count")
+    }
+
     /// The ranges of sequences that are missing between committed ones, ascending, at most
     /// [`MAX_GAPS_LISTED`].
     ///
@@ -363,7 +384,7 @@ impl Ledger {
     }
 }
 
-fn read_digest(bytes: Vec<u8>) -> Result<Digest, LedgerError> {
+pub(super) fn read_digest(bytes: Vec<u8>) -> Result<Digest, LedgerError> {
     let bytes: [u8; 32] = bytes
         .try_into()
         .map_err(|bytes: Vec<u8>| LedgerError::damaged("a digest, with bytes", bytes.len()))?;

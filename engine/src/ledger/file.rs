@@ -1,12 +1,16 @@
 //! Binlog files as they were found, and what sealing them yielded.
 
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Ledger, LedgerError, SourceId, Tx, stored, time, unsigned};
+use super::commit::read_digest;
+use super::{DestinationId, Ledger, LedgerError, SourceId, Tx, stored, time, unsigned};
+use crate::digest::Digest;
 use crate::layout::Sequence;
 
 /// One binlog file of one source.
@@ -38,6 +42,8 @@ pub struct NewFile {
     pub key: FileKey,
     /// Its name on the server.
     pub name: String,
+    /// Where the index names it; none for a file that is only known from a bucket.
+    pub path: Option<PathBuf>,
     /// Bytes.
     pub size: u64,
     /// As found on disk; none for a file that is only known from a bucket.
@@ -51,6 +57,8 @@ pub struct FileRow {
     pub key: FileKey,
     /// Its name on the server.
     pub name: String,
+    /// Where the index named it; none for a file that is only known from a bucket.
+    pub path: Option<PathBuf>,
     /// Bytes.
     pub size: u64,
     /// As last seen on disk; none for a file that is only known from a bucket.
@@ -59,6 +67,26 @@ pub struct FileRow {
     pub discovered_at: Timestamp,
     /// What sealing it yielded, until that is cleared.
     pub sealed: Option<SealedPayload>,
+}
+
+/// What the watch compares a name in the index with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownFile {
+    /// As last seen on disk; none for a file that is only known from a bucket.
+    pub fingerprint: Option<Fingerprint>,
+    /// Digest of its content, once it is committed anywhere.
+    pub sha256: Option<Digest>,
+}
+
+/// A file that is committed nowhere yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingFile {
+    /// Which.
+    pub key: FileKey,
+    /// Its name on the server.
+    pub name: String,
+    /// Where the index named it.
+    pub path: Option<PathBuf>,
 }
 
 /// What sealing a file yielded, as JSON whose shape the pipeline owns.
@@ -117,6 +145,13 @@ fn read_fingerprint(columns: StoredFingerprint) -> Result<Option<Fingerprint>, L
     }))
 }
 
+/// Paths come out of the index, which is UTF-8.
+fn stored_path(path: Option<&Path>) -> Result<Option<&str>, LedgerError> {
+    let text = |path: &Path| LedgerError::damaged("a path that is not UTF-8", path.display());
+    path.map(|path| path.to_str().ok_or_else(|| text(path)))
+        .transpose()
+}
+
 impl Tx {
     /// Records a file unless it is known.
     ///
@@ -130,8 +165,8 @@ impl Tx {
         let (device, inode, size, mtime_ns) = stored_fingerprint(file.fingerprint);
         let result = sqlx::query(
             "INSERT INTO files
-               (source, sequence, name, size, device, inode, file_size, mtime_ns, discovered_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+               (source, sequence, name, size, device, inode, file_size, mtime_ns, discovered_at, path)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
              ON CONFLICT (source, sequence) DO NOTHING",
         )
         .bind(file.key.source.stored())
@@ -143,6 +178,7 @@ impl Tx {
         .bind(size)
         .bind(mtime_ns)
         .bind(at.as_microsecond())
+        .bind(stored_path(file.path.as_deref())?)
         .execute(self.connection())
         .await
         .map_err(LedgerError::database("record a file"))?;
@@ -150,6 +186,28 @@ impl Tx {
             0 => Discovery::Known,
             _ => Discovery::New,
         })
+    }
+}
+
+impl Tx {
+    /// Forgets a file that was lost before it was archived.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], also when it is committed somewhere.
+    pub async fn forget_file(&mut self, key: FileKey) -> Result<(), LedgerError> {
+        for sql in [
+            "DELETE FROM uploads WHERE source = $1 AND sequence = $2",
+            "DELETE FROM sealed WHERE source = $1 AND sequence = $2",
+            "DELETE FROM files WHERE source = $1 AND sequence = $2",
+        ] {
+            sqlx::query(sql)
+                .bind(key.source.stored())
+                .bind(stored(key.sequence.0))
+                .execute(self.connection())
+                .await
+                .map_err(LedgerError::database("forget a lost file"))?;
+        }
+        Ok(())
     }
 }
 
@@ -162,6 +220,7 @@ impl Ledger {
         #[derive(sqlx::FromRow)]
         struct Row {
             name: String,
+            path: Option<String>,
             size: i64,
             device: Option<i64>,
             inode: Option<i64>,
@@ -171,7 +230,7 @@ impl Ledger {
             payload: Option<String>,
         }
         let row: Option<Row> = sqlx::query_as(
-            "SELECT name, size, device, inode, file_size, mtime_ns, discovered_at, payload
+            "SELECT name, path, size, device, inode, file_size, mtime_ns, discovered_at, payload
              FROM files LEFT JOIN sealed USING (source, sequence)
              WHERE source = $1 AND sequence = $2",
         )
@@ -185,11 +244,123 @@ impl Ledger {
         Ok(Some(FileRow {
             key,
             name: row.name,
+            path: row.path.map(PathBuf::from),
             size: unsigned(row.size, "a file's size")?,
             fingerprint: read_fingerprint(columns)?,
             discovered_at: time(row.discovered_at, "a file's time of discovery")?,
             sealed: row.payload.map(SealedPayload),
         }))
+    }
+
+    /// The recorded files of a source from a sequence on.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn known_files(
+        &self,
+        source: SourceId,
+        from: Sequence,
+    ) -> Result<BTreeMap<Sequence, KnownFile>, LedgerError> {
+        #[derive(sqlx::FromRow)]
+        struct Row {
+            sequence: i64,
+            device: Option<i64>,
+            inode: Option<i64>,
+            file_size: Option<i64>,
+            mtime_ns: Option<i64>,
+            sha256: Option<Vec<u8>>,
+        }
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT sequence, device, inode, file_size, mtime_ns, (
+               SELECT c.plain_sha256 FROM destinations d JOIN commits c
+                 ON c.source = f.source AND c.destination = d.id AND c.sequence = f.sequence
+               LIMIT 1) AS sha256
+             FROM files f WHERE source = $1 AND sequence >= $2",
+        )
+        .bind(source.stored())
+        .bind(stored(from.0))
+        .fetch_all(self.pool())
+        .await
+        .map_err(LedgerError::database("list known files"))?;
+        rows.into_iter()
+            .map(|row| {
+                let columns = (row.device, row.inode, row.file_size, row.mtime_ns);
+                let known = KnownFile {
+                    fingerprint: read_fingerprint(columns)?,
+                    sha256: row.sha256.map(read_digest).transpose()?,
+                };
+                Ok((Sequence(unsigned(row.sequence, "a sequence")?), known))
+            })
+            .collect()
+    }
+
+    /// The recorded files of a source that are committed nowhere, ascending.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn waiting_files(&self, source: SourceId) -> Result<Vec<WaitingFile>, LedgerError> {
+        // None stands below a watermark, so what is archived long since is not looked at.
+        let rows: Vec<(i64, String, Option<String>)> = sqlx::query_as(
+            "SELECT sequence, name, path FROM files f
+             WHERE source = $1 AND sequence > coalesce(
+                 (SELECT min(watermark) FROM positions WHERE source = $1), 0)
+               AND NOT EXISTS (
+                 SELECT 1 FROM destinations d JOIN commits c
+                   ON c.source = f.source AND c.destination = d.id AND c.sequence = f.sequence)
+             ORDER BY sequence",
+        )
+        .bind(source.stored())
+        .fetch_all(self.pool())
+        .await
+        .map_err(LedgerError::database("list waiting files"))?;
+        rows.into_iter()
+            .map(|(sequence, name, path)| {
+                let sequence = Sequence(unsigned(sequence, "a sequence")?);
+                let key = FileKey { source, sequence };
+                Ok(WaitingFile {
+                    key,
+                    name,
+                    path: path.map(PathBuf::from),
+                })
+            })
+            .collect()
+    }
+
+    /// Whether a file is committed at all of these destinations.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn is_committed_at(
+        &self,
+        key: FileKey,
+        destinations: &[DestinationId],
+    ) -> Result<bool, LedgerError> {
+        for &destination in destinations {
+            if self.committed_digest(key, destination).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The files that are sealed in the spool, as far as the ledger knows.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn sealed_files(&self) -> Result<Vec<FileKey>, LedgerError> {
+        let rows: Vec<(i64, i64)> = sqlx::query_as("SELECT source, sequence FROM sealed")
+            .fetch_all(self.pool())
+            .await
+            .map_err(LedgerError::database("list sealed files"))?;
+        rows.into_iter()
+            .map(|(source, sequence)| {
+                let sequence = Sequence(unsigned(sequence, "a sequence")?);
+                Ok(FileKey {
+                    source: SourceId::read(source)?,
+                    sequence,
+                })
+            })
+            .collect()
     }
 
     /// The file before `key` among the recorded ones: the one whose commit must precede its own.

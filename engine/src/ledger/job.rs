@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{DestinationId, FileKey, Ledger, LedgerError, SourceId, unsigned};
+use crate::exit::Exit;
 use crate::layout::Sequence;
 use crate::retry::RetryClass;
 
@@ -78,6 +79,16 @@ pub struct LastFailure {
     /// Retries are slow now: someone has to look.
     #[serde(default)]
     pub stalled: bool,
+    /// The exit code that it calls for.
+    #[serde(default = "unexpected")]
+    pub exit: Exit,
+    /// What a person should check or run.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
+
+fn unexpected() -> Exit {
+    Exit::Unexpected
 }
 
 /// One job as status and console show it.
@@ -214,6 +225,8 @@ impl LastFailure {
             message: stored.to_owned(),
             class: RetryClass::Backoff,
             stalled: false,
+            exit: Exit::Unexpected,
+            hint: None,
         })
     }
 }

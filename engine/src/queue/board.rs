@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
 use crate::layout::Sequence;
-use crate::ledger::{LaneName, LastFailure, Route};
+use crate::ledger::{FileKey, LaneName, LastFailure, Route};
 
 /// Consecutive failures of a lane's worker after which the lane no longer counts as about to work: the
 /// database is gone, not busy.
@@ -177,6 +177,23 @@ impl Board {
         self.set_head(route, sequence);
     }
 
+    /// Files committed since the lanes began to run.
+    pub(super) fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// A file will never be committed: whoever waits for it must look again for whom to wait.
+    pub(super) fn forget(&mut self, file: FileKey) {
+        for (lane, seat) in &self.seats {
+            if let LaneState::Waiting { until, preempt, .. } = &seat.state
+                && lane.route.source == file.source
+                && *until == file.sequence
+            {
+                preempt.cancel();
+            }
+        }
+    }
+
     /// How far a route is committed, as the ledger says.
     pub(super) fn set_head(&mut self, route: Route, sequence: Sequence) {
         let head = self.heads.entry(route).or_insert(sequence);
@@ -251,6 +268,8 @@ mod tests {
                 message: "access denied".to_owned(),
                 class: RetryClass::Never,
                 stalled: true,
+                exit: crate::exit::Exit::Transient,
+                hint: None,
             },
         })
     }

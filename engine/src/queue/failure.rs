@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit::{self, Diagnose, Exit};
 use crate::retry::RetryClass;
 
 /// A failure's text is cut here, in bytes: it is stored with the job and shown in a table.
@@ -17,26 +18,33 @@ pub struct JobFailure {
     pub message: String,
     /// What may be done about it.
     pub class: RetryClass,
+    /// The exit code of a program that ends with it.
+    pub exit: Exit,
+    /// What a person should check or run.
+    pub hint: Option<String>,
 }
 
 impl JobFailure {
     /// An error and its causes as a failure.
-    pub fn of(error: &(dyn Error + 'static), class: RetryClass) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            message.push_str(": ");
-            message.push_str(&error.to_string());
-            cause = error.source();
+    pub fn of(error: &(impl Diagnose + 'static), class: RetryClass) -> Self {
+        let failure = Self::new(exit::chain(error), class);
+        Self {
+            exit: error.exit(),
+            hint: error.hint(),
+            ..failure
         }
-        Self::new(message, class)
     }
 
     /// A failure that has no error of its own.
     pub fn new(message: impl Into<String>, class: RetryClass) -> Self {
         let mut message = message.into();
         message.truncate(message.floor_char_boundary(MAX_MESSAGE_LEN));
-        Self { message, class }
+        Self {
+            message,
+            class,
+            exit: Exit::Unexpected,
+            hint: None,
+        }
     }
 
     /// The attempt was stopped; nothing is wrong.
@@ -102,6 +110,16 @@ mod tests {
     #[error("upload part 3")]
     struct Outer(#[source] std::io::Error);
 
+    impl Diagnose for Outer {
+        fn exit(&self) -> Exit {
+            Exit::Transient
+        }
+
+        fn hint(&self) -> Option<String> {
+            Some("check the network".to_owned())
+        }
+    }
+
     #[test]
     fn a_failure_names_all_causes_and_survives_the_way_through_apalis() {
         let error = Outer(std::io::Error::other("connection reset"));
@@ -113,6 +131,7 @@ mod tests {
         ] {
             let failure = JobFailure::of(&error, class);
             assert_eq!(failure.message, "upload part 3: connection reset");
+            assert_eq!(failure.exit, Exit::Transient);
             let text = Reported(failure.clone()).to_string();
             assert_eq!(Reported::read(&text), failure);
         }

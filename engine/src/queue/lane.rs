@@ -175,9 +175,12 @@ impl Lane {
         let id = result.task_id.to_string();
         let (route, sequence) = parse_id(&id)?;
         let outcome = match (result.status, result.result) {
-            (Status::Done, Ok(value)) => {
-                serde_json::from_value(value).map_err(|e| JobFailure::of(&e, RetryClass::Never))
-            }
+            (Status::Done, Ok(value)) => serde_json::from_value(value).map_err(|e| {
+                JobFailure::new(
+                    format!("read what the handler returned: {e}"),
+                    RetryClass::Never,
+                )
+            }),
             (_, Err(text)) => Err(Reported::read(&text)),
             (status, Ok(_)) => Err(JobFailure::new(
                 format!("the job ended as {status}"),

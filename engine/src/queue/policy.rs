@@ -73,6 +73,8 @@ pub(super) fn judge(
             message: failure.message,
             class: failure.class,
             stalled,
+            exit: failure.exit,
+            hint: failure.hint,
         }),
     }
 }

@@ -107,7 +107,7 @@ fn parse(stored: &[u8]) -> Result<ArchiveJob, JobFailure> {
 }
 
 fn text(error: &(dyn Error + 'static)) -> String {
-    JobFailure::of(error, RetryClass::Backoff).message
+    crate::exit::chain(error)
 }
 
 #[cfg(test)]

@@ -1,0 +1,93 @@
+//! `gtide run`: the archiver, as a daemon or once.
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Format, Global};
+use crate::config::{self, Config};
+use crate::daemon::{Archiver, Outcome};
+use crate::exit::{self, Exit};
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Archive everything that is closed, then exit
+    #[arg(long)]
+    once: bool,
+    /// Take the last file too, when it ends in ROTATE or STOP: for a directory that no server uses
+    #[arg(long, requires = "once")]
+    include_last: bool,
+}
+
+impl Run {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        let path = config::find(global.config.as_deref())?;
+        let config = Config::load(&path)?;
+        let format = global.format;
+        super::block_on(async move {
+            let stop = CancellationToken::new();
+            stop_on_signals(stop.clone())?;
+            let archiver = Archiver::open(&config, self.include_last).await?;
+            if !self.once {
+                tracing::info!(config = %path.display(), "archiving");
+                archiver.run(stop).await?;
+                tracing::info!("stopped");
+                return Ok(Exit::Ok);
+            }
+            match archiver.run_once(stop).await? {
+                Some(outcome) => show(&outcome, format),
+                None => Ok(Exit::Interrupted),
+            }
+        })
+    }
+}
+
+/// The first SIGTERM or SIGINT asks to stop; a second one ends the program at once.
+fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop.is_cancelled() {
+                #[expect(
+                    clippy::exit,
+                    reason = "asked for twice; starting again is the recovery"
+                )]
+                std::process::exit(Exit::Interrupted as i32);
+            }
+            tracing::info!("stopping; once more ends at once");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+fn show(outcome: &Outcome, format: Format) -> anyhow::Result<Exit> {
+    match format {
+        Format::Json => super::print_json(outcome)?,
+        Format::Human => {
+            for source in &outcome.sources {
+                let watermark = source
+                    .watermark
+                    .map_or("none".to_owned(), |w| w.to_string());
+                anstream::print!(
+                    "{}: {} archived, watermark {watermark}",
+                    source.name,
+                    source.archived
+                );
+                match &source.active {
+                    Some(active) => anstream::println!(", {active} is still being written"),
+                    None => anstream::println!(),
+                }
+            }
+        }
+    }
+    for problem in outcome.sources.iter().flat_map(|source| &source.problems) {
+        exit::show(&problem.error, problem.hint.as_deref());
+    }
+    Ok(outcome.exit())
+}

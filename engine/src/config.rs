@@ -1,0 +1,437 @@
+//! `gtide.toml`: what may stand in it, and what it means.
+//!
+//! Two steps: [`Raw`] is what the user typed (unknown keys are errors); [`Config`] is what the
+//! archiver works with: complete, checked, paths absolute. Readers of an archive need less of the
+//! same file: [`ReaderConfig`].
+//!
+//! Relative paths are relative to the file's own folder, so that a program started elsewhere (a
+//! systemd unit, a cron job) means the same files. Secrets never stand in the file: keys and
+//! credentials are references.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::exit::{Diagnose, Exit};
+use crate::layout::ClusterName;
+use crate::store::StoreConfig;
+
+/// Where a configuration is looked for when none is named.
+pub const DEFAULT_PATHS: [&str; 2] = ["gtide.toml", "/etc/gtide/gtide.toml"];
+
+/// Lanes of one source and destination when `[queue] lanes` is absent.
+pub const DEFAULT_LANES: u32 = 4;
+/// The most lanes: each holds one file in flight.
+pub const MAX_LANES: u32 = 64;
+/// Attempts before a file counts as stalled when `[queue] max-attempts` is absent.
+pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
+/// zstd level when `[compression] level` is absent.
+pub const DEFAULT_LEVEL: i32 = 3;
+/// zstd's levels that its manual does not call "ultra" (those need much more memory), and none
+/// of the negative ones.
+pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
+
+/// The file as typed.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Raw {
+    cluster: Option<ClusterName>,
+    #[serde(default)]
+    source: Vec<RawSource>,
+    #[serde(default)]
+    queue: RawQueue,
+    spool: Option<RawSpool>,
+    #[serde(default)]
+    destination: Vec<RawDestination>,
+    encryption: Option<RawEncryption>,
+    #[serde(default)]
+    compression: RawCompression,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawSource {
+    name: String,
+    index: PathBuf,
+    datadir: Option<PathBuf>,
+    server_uuid: Option<Uuid>,
+    incarnation: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawQueue {
+    database: Option<String>,
+    lanes: Option<u32>,
+    max_attempts: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawSpool {
+    dir: PathBuf,
+    reserve: Option<ByteSize>,
+    pin: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawDestination {
+    url: String,
+    endpoint: Option<String>,
+    region: Option<String>,
+    credentials: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawEncryption {
+    key: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawCompression {
+    level: Option<i32>,
+}
+
+/// What the archiver works with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The cluster that all sources belong to.
+    pub cluster: ClusterName,
+    /// At least one.
+    pub sources: Vec<SourceConfig>,
+    /// The queue database and its lanes.
+    pub queue: QueueConfig,
+    /// Where pins and sealed objects lie until they are committed.
+    pub spool: SpoolConfig,
+    /// At least one.
+    pub destinations: Vec<StoreConfig>,
+    /// A key reference, `file:/path`.
+    pub key: String,
+    /// zstd level.
+    pub level: i32,
+}
+
+/// One MySQL server.
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// For people: messages, status, filters.
+    pub name: String,
+    /// The binlog index file.
+    pub index: PathBuf,
+    /// What the index's relative entries are relative to (TRAPS 12), and where `auto.cnf` lies.
+    pub datadir: PathBuf,
+    /// Instead of the one in `auto.cnf`.
+    pub server_uuid: Option<Uuid>,
+    /// Counts RESETs and restores, from 1.
+    pub incarnation: u32,
+}
+
+/// The queue.
+#[derive(Debug, Clone)]
+pub struct QueueConfig {
+    /// `sqlite:` and a path.
+    pub database: String,
+    /// Files in flight per source and destination.
+    pub lanes: u32,
+    /// Failures before a file counts as stalled.
+    pub max_attempts: u32,
+}
+
+/// The spool.
+#[derive(Debug, Clone)]
+pub struct SpoolConfig {
+    /// Best on the binlogs' filesystem: hard links hold files there at no copy.
+    pub dir: PathBuf,
+    /// Free space, in bytes, that sealing must leave.
+    pub reserve: u64,
+    /// Hold files by hard link until they are committed.
+    pub pin: bool,
+}
+
+/// What readers of an archive need.
+#[derive(Debug, Clone)]
+pub struct ReaderConfig {
+    /// At least one.
+    pub destinations: Vec<StoreConfig>,
+    /// A key reference, `file:/path`.
+    pub key: String,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// None of [`DEFAULT_PATHS`] exists.
+    #[error("no configuration: neither ./{} nor {} exists", DEFAULT_PATHS[0], DEFAULT_PATHS[1])]
+    NotFound,
+    /// The file could not be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("{}", path.display())]
+    Syntax {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value that cannot be.
+    #[error("{}: {key}: {reason}", path.display())]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// Which key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Diagnose for ConfigError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NotFound => "name one with --config, or make one with `gtide init`",
+            Self::Read { .. } => "check that the file exists and that this user may read it",
+            Self::Syntax { .. } | Self::Value { .. } => {
+                "`gtide init` writes an annotated example of every key"
+            }
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// The configuration to use: the one named, or the first of [`DEFAULT_PATHS`] that exists.
+///
+/// # Errors
+/// When none is named and none exists.
+pub fn find(named: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    if let Some(path) = named {
+        return Ok(path.to_owned());
+    }
+    DEFAULT_PATHS
+        .iter()
+        .map(PathBuf::from)
+        .find(|path| path.exists())
+        .ok_or(ConfigError::NotFound)
+}
+
+impl Config {
+    /// Reads and checks the whole file.
+    ///
+    /// # Errors
+    /// When it cannot be read, has an unknown key, or lacks what the archiver needs.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = RawFile::read(path)?;
+        let reader = file.reader()?;
+        let spool = file.spool()?;
+        let queue = file.queue()?;
+        Ok(Self {
+            cluster: file
+                .raw
+                .cluster
+                .clone()
+                .ok_or_else(|| file.missing("cluster"))?,
+            sources: file.sources()?,
+            queue,
+            spool,
+            destinations: reader.destinations,
+            key: reader.key,
+            level: file.level()?,
+        })
+    }
+}
+
+impl ReaderConfig {
+    /// Reads the file and checks the parts that a reader needs; others may be absent.
+    ///
+    /// # Errors
+    /// When it cannot be read, has an unknown key, or names no destination or key.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        RawFile::read(path)?.reader()
+    }
+}
+
+/// A file as typed, and where it stands.
+struct RawFile {
+    path: PathBuf,
+    folder: PathBuf,
+    raw: Raw,
+}
+
+impl RawFile {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        let raw = toml::from_str(&text).map_err(|source| ConfigError::Syntax {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        let absolute = std::path::absolute(path).map_err(read)?;
+        let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self {
+            path: path.to_owned(),
+            folder,
+            raw,
+        })
+    }
+
+    fn value(&self, key: &str, reason: impl Into<String>) -> ConfigError {
+        ConfigError::Value {
+            path: self.path.clone(),
+            key: key.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    fn missing(&self, key: &str) -> ConfigError {
+        self.value(key, "missing")
+    }
+
+    fn reader(&self) -> Result<ReaderConfig, ConfigError> {
+        let destinations: Vec<_> = self
+            .raw
+            .destination
+            .iter()
+            .map(|d| self.destination(d))
+            .collect();
+        if destinations.is_empty() {
+            return Err(self.missing("[[destination]]"));
+        }
+        let mut urls = HashSet::new();
+        if let Some(twice) = destinations.iter().find(|d| !urls.insert(d.url.clone())) {
+            return Err(self.value(
+                "[[destination]] url",
+                format!("{} is listed twice", twice.url),
+            ));
+        }
+        let encryption = self
+            .raw
+            .encryption
+            .as_ref()
+            .ok_or_else(|| self.missing("[encryption] key"))?;
+        Ok(ReaderConfig {
+            destinations,
+            key: self.reference(&encryption.key),
+        })
+    }
+
+    fn destination(&self, raw: &RawDestination) -> StoreConfig {
+        StoreConfig {
+            url: raw.url.clone(),
+            endpoint: raw.endpoint.clone(),
+            region: raw.region.clone(),
+            credentials: raw.credentials.as_deref().map(|c| self.reference(c)),
+        }
+    }
+
+    /// `file:relative` becomes `file:/absolute`; all else stays.
+    fn reference(&self, text: &str) -> String {
+        match text.strip_prefix("file:") {
+            Some(path) => format!("file:{}", self.folder.join(path).display()),
+            None => text.to_owned(),
+        }
+    }
+
+    fn sources(&self) -> Result<Vec<SourceConfig>, ConfigError> {
+        if self.raw.source.is_empty() {
+            return Err(self.missing("[[source]]"));
+        }
+        let mut names = HashSet::new();
+        self.raw
+            .source
+            .iter()
+            .map(|raw| {
+                if raw.name.is_empty() || !names.insert(raw.name.as_str()) {
+                    let reason = format!("{:?} is empty or used twice", raw.name);
+                    return Err(self.value("[[source]] name", reason));
+                }
+                self.source(raw)
+            })
+            .collect()
+    }
+
+    fn source(&self, raw: &RawSource) -> Result<SourceConfig, ConfigError> {
+        let index = self.folder.join(&raw.index);
+        let datadir = match &raw.datadir {
+            Some(datadir) => self.folder.join(datadir),
+            None => index.parent().unwrap_or(Path::new("/")).to_owned(),
+        };
+        let incarnation = raw.incarnation.unwrap_or(1);
+        if incarnation == 0 {
+            return Err(self.value("[[source]] incarnation", "counts from 1"));
+        }
+        Ok(SourceConfig {
+            name: raw.name.clone(),
+            index,
+            datadir,
+            server_uuid: raw.server_uuid,
+            incarnation,
+        })
+    }
+
+    fn queue(&self) -> Result<QueueConfig, ConfigError> {
+        let raw = &self.raw.queue;
+        let database = raw.database.as_deref().unwrap_or("sqlite:gtide.db");
+        let Some(path) = database.strip_prefix("sqlite:") else {
+            let reason = format!("{database:?} is not \"sqlite:\" and a path");
+            return Err(self.value("[queue] database", reason));
+        };
+        let lanes = raw.lanes.unwrap_or(DEFAULT_LANES);
+        if !(1..=MAX_LANES).contains(&lanes) {
+            let reason = format!("{lanes} is not from 1 to {MAX_LANES}");
+            return Err(self.value("[queue] lanes", reason));
+        }
+        let max_attempts = raw.max_attempts.unwrap_or(DEFAULT_MAX_ATTEMPTS);
+        if max_attempts == 0 {
+            return Err(self.value("[queue] max-attempts", "counts from 1"));
+        }
+        let path = self.folder.join(path.strip_prefix("//").unwrap_or(path));
+        Ok(QueueConfig {
+            database: format!("sqlite:{}", path.display()),
+            lanes,
+            max_attempts,
+        })
+    }
+
+    fn spool(&self) -> Result<SpoolConfig, ConfigError> {
+        let raw = self
+            .raw
+            .spool
+            .as_ref()
+            .ok_or_else(|| self.missing("[spool] dir"))?;
+        Ok(SpoolConfig {
+            dir: self.folder.join(&raw.dir),
+            reserve: raw.reserve.unwrap_or(ByteSize::gib(2)).as_u64(),
+            pin: raw.pin.unwrap_or(true),
+        })
+    }
+
+    fn level(&self) -> Result<i32, ConfigError> {
+        let level = self.raw.compression.level.unwrap_or(DEFAULT_LEVEL);
+        if LEVELS.contains(&level) {
+            Ok(level)
+        } else {
+            let reason = format!("{level} is not from {} to {}", LEVELS.start(), LEVELS.end());
+            Err(self.value("[compression] level", reason))
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! Wires the parts together, and stops them in order.
+//!
+//! # Owns
+//! Start (open, reconcile, watch, work) and stop (no new work, the work in hand to its next safe
+//! point). One source's trouble stops that source alone.
+//!
+//! # After a crash
+//! Starting again is the recovery: see [`crate::reconcile`] and [`crate::queue`].
+
+mod outcome;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use self::outcome::{Outcome, Problem, SourceOutcome};
+use crate::archive::ObjectIdentity;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, SourceConfig};
+use crate::keyring::Keyring;
+use crate::layout::SourceIdentity;
+use crate::ledger::{DestinationId, Ledger, Route, SourceId};
+use crate::pipeline::{Pipeline, PipelineError, SealLocks, Source};
+use crate::queue::{Ownership, Queue, QueueConfig};
+use crate::reconcile;
+use crate::spool::Spool;
+use crate::store::{self, ObjectStore};
+use crate::watch::{self, Watch, WatchError};
+
+/// Events this close together are one scan.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// A source in trouble is scanned again this often.
+const TROUBLE_POLL: Duration = Duration::from_secs(60);
+
+/// The spool is cleared this often at most, and this soon after a commit.
+const CLEAR_EVERY: Duration = Duration::from_secs(1);
+
+/// The archiver, opened and reconciled, not yet working.
+#[derive(Debug)]
+pub struct Archiver {
+    queue: Arc<Queue>,
+    pipeline: Arc<Pipeline>,
+    watches: Vec<Watch>,
+    /// Sources that could not be opened.
+    stopped: Vec<SourceOutcome>,
+}
+
+impl Archiver {
+    /// Opens everything, checks that every destination can be written, and makes the ledger agree
+    /// with the bucket.
+    ///
+    /// # Errors
+    /// Whatever keeps *all* sources from working. What concerns one source is told of it in the end.
+    pub async fn open(config: &Config, include_last: bool) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let keyring = Keyring::open(&config.key)?;
+        let spool = Spool::open(&config.spool)?;
+        let ownership = Ownership::claim(&config.queue.database)?;
+        let ledger = Ledger::open(&config.queue.database).await?;
+        let lanes = QueueConfig {
+            lanes: config.queue.lanes,
+            max_attempts: config.queue.max_attempts,
+        };
+        let queue = Queue::open(ownership, ledger.clone(), lanes, Arc::clone(&clock)).await?;
+        let queue = Arc::new(queue);
+        let stores = open_stores(config, &ledger).await?;
+
+        let mut sources = HashMap::new();
+        let (mut watches, mut stopped) = (Vec::new(), Vec::new());
+        for source in &config.sources {
+            match open_source(config, source, &ledger, &stores).await {
+                Ok((id, identity)) => {
+                    let name = source.name.clone();
+                    sources.insert(
+                        id,
+                        Source {
+                            name,
+                            identity: identity.clone(),
+                        },
+                    );
+                    watches.push(Watch {
+                        config: source.clone(),
+                        identity,
+                        source: id,
+                        destinations: stores.keys().copied().collect(),
+                        spool: spool.clone(),
+                        queue: Arc::clone(&queue),
+                        include_last,
+                    });
+                }
+                Err(error) => {
+                    stopped.push(SourceOutcome::stopped(&source.name, Problem::of(&error)));
+                }
+            }
+        }
+        let seals = SealLocks::default();
+        let level = config.level;
+        let pipeline = Arc::new(Pipeline {
+            ledger,
+            keyring,
+            spool,
+            level,
+            clock,
+            sources,
+            stores,
+            seals,
+        });
+        Ok(Self {
+            queue,
+            pipeline,
+            watches,
+            stopped,
+        })
+    }
+
+    /// Archives everything that is closed and comes to rest. None when `stop` fired before.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn run_once(self, stop: CancellationToken) -> anyhow::Result<Option<Outcome>> {
+        let mut outcomes = self.stopped.clone();
+        let mut before = HashMap::new();
+        for watch in &self.watches {
+            before.insert(watch.source, self.archived(watch).await?);
+            let mut outcome = SourceOutcome::new(&watch.config.name);
+            match scan_once(watch).await {
+                Ok(scan) => {
+                    outcome.active = scan.active;
+                    outcome
+                        .problems
+                        .extend(scan.lost.iter().map(|file| Problem::lost(file)));
+                    warn_unpinned(watch, scan.unpinned.as_deref());
+                }
+                Err(error) => outcome.problems.push(Problem::of(&error.into())),
+            }
+            outcomes.push(outcome);
+        }
+        self.queue.retry_failed().await?;
+
+        let lanes = self.start_lanes(&stop);
+        let settled = tokio::select! {
+            settled = self.queue.settled() => Some(settled),
+            () = stop.cancelled() => None,
+        };
+        stop.cancel();
+        lanes.await??;
+        clear_spool(&self.pipeline).await?;
+        let Some(settled) = settled else {
+            return Ok(None);
+        };
+
+        for (watch, outcome) in self
+            .watches
+            .iter()
+            .zip(outcomes.iter_mut().skip(self.stopped.len()))
+        {
+            let archived = self.archived(watch).await?;
+            let earlier = before.get(&watch.source).copied().unwrap_or_default();
+            outcome.archived = archived.saturating_sub(earlier);
+            outcome.watermark = self.watermark(watch).await?;
+            outcome.gaps = self.gaps(watch).await?;
+            outcome.add_settled(watch.source, &settled);
+        }
+        Ok(Some(Outcome { sources: outcomes }))
+    }
+
+    /// Archives files as the servers close them, until `stop` fires and the work in hand has come to
+    /// a safe point.
+    ///
+    /// # Errors
+    /// What the database says at the start, or when no source can be watched at all.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        for outcome in &self.stopped {
+            outcome.tell();
+        }
+        anyhow::ensure!(!self.watches.is_empty(), "no source can be archived");
+        let lanes = self.start_lanes(&stop);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keep_spool_clear(
+            Arc::clone(&self.queue),
+            Arc::clone(&self.pipeline),
+            stop.clone(),
+        ));
+        for watch in self.watches {
+            tasks.spawn(keep_watch(watch, stop.clone()));
+        }
+        // The lanes end when told to, or at once when the database cannot be read.
+        let outcome = lanes.await;
+        stop.cancel();
+        while tasks.join_next().await.is_some() {}
+        Ok(outcome??)
+    }
+
+    fn start_lanes(
+        &self,
+        stop: &CancellationToken,
+    ) -> tokio::task::JoinHandle<Result<(), crate::queue::QueueError>> {
+        let routes: Vec<Route> = self
+            .watches
+            .iter()
+            .flat_map(|watch| {
+                let source = watch.source;
+                watch.destinations.iter().map(move |&destination| Route {
+                    source,
+                    destination,
+                })
+            })
+            .collect();
+        let (queue, handler) = (Arc::clone(&self.queue), Arc::clone(&self.pipeline));
+        let stop = stop.clone();
+        tokio::spawn(async move { queue.run(&routes, handler, stop).await })
+    }
+
+    /// Files committed at the destination that has fewest.
+    async fn archived(&self, watch: &Watch) -> anyhow::Result<u64> {
+        let mut fewest = u64::MAX;
+        for &destination in &watch.destinations {
+            let count = self
+                .pipeline
+                .ledger
+                .commit_count(watch.source, destination)
+                .await?;
+            fewest = fewest.min(count);
+        }
+        Ok(fewest)
+    }
+
+    /// The lowest of the destinations' watermarks; none while one of them has none.
+    async fn watermark(&self, watch: &Watch) -> anyhow::Result<Option<u64>> {
+        let mut lowest = Some(u64::MAX);
+        for &destination in &watch.destinations {
+            let watermark = self
+                .pipeline
+                .ledger
+                .watermark(watch.source, destination)
+                .await?;
+            lowest = lowest.min(watermark.map(|sequence| sequence.0));
+        }
+        Ok(lowest)
+    }
+
+    async fn gaps(&self, watch: &Watch) -> anyhow::Result<Vec<(u64, u64)>> {
+        let mut gaps = Vec::new();
+        for &destination in &watch.destinations {
+            let missing = self.pipeline.ledger.gaps(watch.source, destination).await?;
+            gaps.extend(
+                missing
+                    .into_iter()
+                    .map(|range| (range.start().0, range.end().0)),
+            );
+        }
+        gaps.sort_unstable();
+        gaps.dedup();
+        Ok(gaps)
+    }
+}
+
+async fn open_stores(
+    config: &Config,
+    ledger: &Ledger,
+) -> anyhow::Result<HashMap<DestinationId, Arc<dyn ObjectStore>>> {
+    let mut stores = HashMap::new();
+    for destination in &config.destinations {
+        let store = store::connect(destination)?;
+        reconcile::layout_version(store.as_ref(), &config.cluster).await?;
+        stores.insert(ledger.destination(store.url()).await?, store);
+    }
+    Ok(stores)
+}
+
+/// Finds out whose files they are, and what the bucket has of them.
+async fn open_source(
+    config: &Config,
+    source: &SourceConfig,
+    ledger: &Ledger,
+    stores: &HashMap<DestinationId, Arc<dyn ObjectStore>>,
+) -> anyhow::Result<(SourceId, SourceIdentity)> {
+    let identity = SourceIdentity {
+        cluster: config.cluster.clone(),
+        server_uuid: watch::server_uuid(source)?,
+        incarnation: source.incarnation,
+    };
+    let id = ledger.source(&identity, &source.name).await?;
+    for (&destination, store) in stores {
+        let route = Route {
+            source: id,
+            destination,
+        };
+        let imported = reconcile::source(ledger, store.as_ref(), &identity, route).await?;
+        if imported > 0 {
+            tracing::info!(
+                source = source.name,
+                destination = store.url(),
+                imported,
+                "entries were in the bucket that the ledger did not know"
+            );
+        }
+    }
+    Ok((id, identity))
+}
+
+async fn scan_once(watch: &Watch) -> Result<watch::Scan, WatchError> {
+    watch.recover_pins().await?;
+    watch.scan().await
+}
+
+/// Scans one source for as long as the archiver runs.
+async fn keep_watch(watch: Watch, stop: CancellationToken) {
+    let name = &watch.config.name;
+    let mut changes = match watch::events::changes(&watch.config.index) {
+        Ok(changes) => changes.left_stream(),
+        Err(error) => {
+            tracing::warn!(source = name, %error, "no inotify: found by polling alone");
+            futures::stream::pending().right_stream()
+        }
+    };
+    let mut trouble = None;
+    let mut unpinned = None;
+    let mut recovered = false;
+    loop {
+        let outcome = if recovered {
+            watch.scan().await
+        } else {
+            scan_once(&watch).await
+        };
+        let pause = match outcome {
+            Ok(scan) => {
+                recovered = true;
+                if trouble.take().is_some() {
+                    tracing::info!(source = name, "scanned again, the trouble is over");
+                }
+                if scan.unpinned != unpinned {
+                    warn_unpinned(&watch, scan.unpinned.as_deref());
+                    unpinned = scan.unpinned;
+                }
+                watch::POLL
+            }
+            Err(error) => {
+                tell_trouble(name, error, &mut trouble);
+                TROUBLE_POLL
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+            Some(()) = changes.next() => tokio::time::sleep(SETTLE).await,
+        }
+    }
+}
+
+/// Says a source's trouble once, not at every scan.
+fn tell_trouble(name: &str, error: WatchError, told: &mut Option<Problem>) {
+    let problem = Problem::of(&error.into());
+    if told.as_ref() != Some(&problem) {
+        tracing::error!(
+            source = name,
+            error = problem.error,
+            hint = problem.hint,
+            "source stopped"
+        );
+        *told = Some(problem);
+    }
+}
+
+fn warn_unpinned(watch: &Watch, reason: Option<&str>) {
+    if let Some(reason) = reason {
+        tracing::warn!(
+            source = watch.config.name,
+            reason,
+            "not pinned: files that the server expires before they are archived would be lost"
+        );
+    }
+}
+
+/// Lets go of files soon after they are committed everywhere.
+async fn keep_spool_clear(queue: Arc<Queue>, pipeline: Arc<Pipeline>, stop: CancellationToken) {
+    let mut seen = 0;
+    loop {
+        if let Err(error) = clear_spool(&pipeline).await {
+            let error = anyhow::Error::from(error);
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the spool could not be cleared"
+            );
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            done = queue.committed_after(seen) => seen = done,
+        }
+        tokio::time::sleep(CLEAR_EVERY).await;
+    }
+}
+
+async fn clear_spool(pipeline: &Pipeline) -> Result<(), PipelineError> {
+    let destinations: Vec<_> = pipeline.stores.keys().copied().collect();
+    for key in pipeline.ledger.sealed_files().await? {
+        let Some(source) = pipeline.sources.get(&key.source) else {
+            continue;
+        };
+        if !pipeline.ledger.is_committed_at(key, &destinations).await? {
+            continue;
+        }
+        if let Some(file) = pipeline.ledger.file(key).await? {
+            pipeline.spool.clear(&ObjectIdentity {
+                source: source.identity.clone(),
+                sequence: key.sequence,
+                file_name: file.name,
+            })?;
+        }
+        pipeline.ledger.clear_sealed(key).await?;
+    }
+    Ok(())
+}

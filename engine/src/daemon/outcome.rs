@@ -1,0 +1,139 @@
+//! What `run --once` did, and what is in the way.
+
+use serde::Serialize;
+
+use crate::exit::{self, Exit};
+use crate::ledger::SourceId;
+use crate::queue::Settled;
+
+/// What became of all sources.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Outcome {
+    /// In the order of the configuration, those that could not be opened first.
+    pub sources: Vec<SourceOutcome>,
+}
+
+/// What became of one source.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SourceOutcome {
+    /// The source's name.
+    pub name: String,
+    /// Files committed in this run, at every destination.
+    pub archived: u64,
+    /// The highest sequence up to which everything is committed at every destination.
+    pub watermark: Option<u64>,
+    /// The file that the server writes to, left alone.
+    pub active: Option<String>,
+    /// Sequences missing between committed files: first and last of each run.
+    pub gaps: Vec<(u64, u64)>,
+    /// What is in the way.
+    pub problems: Vec<Problem>,
+}
+
+/// Something that keeps files from being archived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The error, whole.
+    pub error: String,
+    /// What to check or run.
+    pub hint: Option<String>,
+    /// The exit code that it calls for.
+    pub exit: Exit,
+}
+
+impl Problem {
+    /// An error as a problem.
+    pub fn of(error: &anyhow::Error) -> Self {
+        let (exit, hint) = exit::diagnose(error);
+        Self {
+            error: format!("{error:#}"),
+            hint,
+            exit,
+        }
+    }
+
+    /// A file that left the index before it was archived.
+    pub(super) fn lost(file: &str) -> Self {
+        Self {
+            error: format!("{file} left the server's index before it could be archived"),
+            hint: Some(
+                "take a base backup: no recovery can cross this gap. Let binlog_expire_logs_seconds leave \
+                 gtide more time, and keep [spool] on the binlogs' filesystem"
+                    .to_owned(),
+            ),
+            exit: Exit::Gap,
+        }
+    }
+}
+
+impl SourceOutcome {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// A source that could not even be opened.
+    pub(super) fn stopped(name: &str, problem: Problem) -> Self {
+        Self {
+            problems: vec![problem],
+            ..Self::new(name)
+        }
+    }
+
+    /// Adds the files that are stalled.
+    pub(super) fn add_settled(&mut self, source: SourceId, settled: &Settled) {
+        let stalled = settled
+            .stalled
+            .iter()
+            .filter(|file| file.route.source == source);
+        let mut stalled: Vec<_> = stalled.collect();
+        stalled.sort_by_key(|file| file.sequence);
+        self.problems
+            .extend(stalled.into_iter().map(|file| Problem {
+                error: file.failure.message.clone(),
+                hint: file.failure.hint.clone(),
+                exit: file.failure.exit,
+            }));
+        let down = settled
+            .down
+            .iter()
+            .filter(|(lane, _)| lane.route.source == source);
+        self.problems.extend(down.map(|(lane, error)| Problem {
+            error: format!("lane {lane}: {error}"),
+            hint: Some("check the queue's database and its disk".to_owned()),
+            exit: Exit::Transient,
+        }));
+        if let Some((first, last)) = self.gaps.first() {
+            self.problems.push(Problem {
+                error: format!("gap: sequences {first} to {last} were never archived"),
+                hint: Some("take a base backup: no recovery can cross the gap".to_owned()),
+                exit: Exit::Gap,
+            });
+        }
+    }
+
+    /// Says the problems in the log.
+    pub(super) fn tell(&self) {
+        for problem in &self.problems {
+            tracing::error!(
+                source = self.name,
+                error = problem.error,
+                hint = problem.hint,
+                "source stopped"
+            );
+        }
+    }
+}
+
+impl Outcome {
+    /// The gravest of all problems' exit codes.
+    pub fn exit(&self) -> Exit {
+        self.sources
+            .iter()
+            .flat_map(|source| &source.problems)
+            .map(|problem| problem.exit)
+            .fold(Exit::Ok, Exit::graver)
+    }
+}

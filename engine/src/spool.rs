@@ -1,0 +1,365 @@
+//! The spool: pins that keep the server's files alive, and sealed objects on their way out.
+//!
+//! ```text
+//! <dir>/pin/<server_uuid>-<incarnation>/<sequence>-<file name>   hard link to the server's file
+//! <dir>/seal/<server_uuid>-<incarnation>/<sequence>.gtb          sealed object
+//! <dir>/seal/<server_uuid>-<incarnation>/.<random>               one being written
+//! ```
+//!
+//! # Invariants
+//! - A pin is a hard link: the file outlives expiry and `PURGE BINARY LOGS` at no copy. It never
+//!   replaces another pin: the same name with another inode is a conflict.
+//! - A sealed object appears under its name only whole and fsynced.
+//! - Nothing is removed before the file is committed at every destination.
+//!
+//! # After a crash
+//! Pins and sealed objects are found again by name; a half-written seal is a dot file, which
+//! [`Spool::sweep_unfinished`] removes.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::archive::ObjectIdentity;
+use crate::config::SpoolConfig;
+use crate::durable_fs;
+use crate::exit::{Diagnose, Exit};
+use crate::layout::{SEQUENCE_DIGITS, Sequence, SourceIdentity};
+use crate::retry::RetryClass;
+
+/// Free space asked for before sealing, as a share of the file's size: twice the expected
+/// compressed size, where a ratio of two is expected of any binlog.
+const ADMIT_SHARE: u64 = 1;
+
+/// Why the spool could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// A system call failed.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The pin's name holds another file.
+    #[error("{} already pins another file than {}", pin.display(), file.display())]
+    Conflict {
+        /// The pin.
+        pin: PathBuf,
+        /// The server's file.
+        file: PathBuf,
+    },
+    /// Sealing must wait for room.
+    #[error("{} has {free} bytes free, {needed} are needed", dir.display())]
+    Full {
+        /// The spool.
+        dir: PathBuf,
+        /// Free for this user.
+        free: u64,
+        /// Reserve and file together.
+        needed: u64,
+    },
+}
+
+impl SpoolError {
+    /// May it go away by itself?
+    pub fn retry_class(&self) -> RetryClass {
+        match self {
+            Self::Io { .. } => RetryClass::Backoff,
+            Self::Conflict { .. } => RetryClass::Never,
+            Self::Full { .. } => RetryClass::After(std::time::Duration::from_secs(15)),
+        }
+    }
+}
+
+impl Diagnose for SpoolError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Io { .. } => Exit::Unexpected,
+            Self::Conflict { .. } => Exit::Conflict,
+            Self::Full { .. } => Exit::Transient,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Io { .. } => {
+                "check the folder's owner, mode and disk: gtide must be able to write there"
+                    .to_owned()
+            }
+            Self::Conflict { .. } => {
+                "the numbering began anew: after RESET BINARY LOGS AND GTIDS, a \
+                restore or a clone, raise `incarnation` of this [[source]] by one"
+                    .to_owned()
+            }
+            Self::Full { .. } => "free space there, or lower [spool] reserve; pins keep the files \
+                alive meanwhile"
+                .to_owned(),
+        })
+    }
+}
+
+/// What became of a wish to pin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pin {
+    /// The file is held.
+    Held,
+    /// It cannot be held there: another filesystem, or the kernel forbids the link.
+    Impossible {
+        /// The reason, for a warning.
+        reason: String,
+    },
+}
+
+/// A file that is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinnedFile {
+    /// Which.
+    pub sequence: Sequence,
+    /// Its name on the server.
+    pub file_name: String,
+    /// The hard link.
+    pub path: PathBuf,
+}
+
+/// The spool's folder.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    dir: PathBuf,
+    reserve: u64,
+    pin: bool,
+}
+
+impl Spool {
+    /// Makes the folder if need be.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn open(config: &SpoolConfig) -> Result<Self, SpoolError> {
+        let spool = Self {
+            dir: config.dir.clone(),
+            reserve: config.reserve,
+            pin: config.pin,
+        };
+        make_dir(&spool.dir)?;
+        Ok(spool)
+    }
+
+    fn pin_dir(&self, source: &SourceIdentity) -> PathBuf {
+        self.dir.join("pin").join(folder(source))
+    }
+
+    fn pin_path(&self, file: &ObjectIdentity) -> PathBuf {
+        let name = format!("{:0SEQUENCE_DIGITS$}-{}", file.sequence.0, file.file_name);
+        self.pin_dir(&file.source).join(name)
+    }
+
+    /// Where the sealed object of a file lies.
+    pub fn seal_path(&self, file: &ObjectIdentity) -> PathBuf {
+        self.seal_dir(&file.source)
+            .join(format!("{:0SEQUENCE_DIGITS$}.gtb", file.sequence.0))
+    }
+
+    fn seal_dir(&self, source: &SourceIdentity) -> PathBuf {
+        self.dir.join("seal").join(folder(source))
+    }
+
+    /// Holds `file` by a hard link. Pinning the same file again is no error.
+    ///
+    /// # Errors
+    /// [`SpoolError::Conflict`] when another file is pinned under this sequence; I/O errors.
+    pub fn pin(&self, identity: &ObjectIdentity, file: &Path) -> Result<Pin, SpoolError> {
+        if !self.pin {
+            return Ok(Pin::Impossible {
+                reason: "[spool] pin = false".to_owned(),
+            });
+        }
+        let dir = self.pin_dir(&identity.source);
+        make_dir(&dir)?;
+        let pin = self.pin_path(identity);
+        match std::fs::hard_link(file, &pin) {
+            Ok(()) => {
+                durable_fs::sync_dir(&dir).map_err(io_error("sync", &dir))?;
+                Ok(Pin::Held)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => same_file(&pin, file),
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(Pin::Impossible {
+                reason: format!(
+                    "{} is on another filesystem than {}",
+                    self.dir.display(),
+                    file.display()
+                ),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Pin::Impossible {
+                reason: format!(
+                    "link {}: {error} (fs.protected_hardlinks: run as the files' owner)",
+                    file.display()
+                ),
+            }),
+            Err(error) => Err(io_error("pin", file)(error)),
+        }
+    }
+
+    /// The path to read a file from: its pin if there is one, else the server's own.
+    pub fn readable(&self, identity: &ObjectIdentity, file: &Path) -> PathBuf {
+        let pin = self.pin_path(identity);
+        if pin.exists() { pin } else { file.to_owned() }
+    }
+
+    /// Every file of a source that is held, in no order.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn pinned(&self, source: &SourceIdentity) -> Result<Vec<PinnedFile>, SpoolError> {
+        let mut pinned = Vec::new();
+        for path in list(&self.pin_dir(source))? {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let parts = name.and_then(|name| name.split_once('-'));
+            match parts.and_then(|(digits, name)| Some((digits.parse().ok()?, name))) {
+                Some((sequence, file_name)) => pinned.push(PinnedFile {
+                    sequence: Sequence(sequence),
+                    file_name: file_name.to_owned(),
+                    path,
+                }),
+                None => {
+                    tracing::warn!(path = %path.display(), "unknown file among the pins: left alone")
+                }
+            }
+        }
+        Ok(pinned)
+    }
+
+    /// Is there room to seal a file of `size` bytes?
+    ///
+    /// # Errors
+    /// [`SpoolError::Full`] when not: wait and ask again.
+    pub fn admit(&self, size: u64) -> Result<(), SpoolError> {
+        let stat = rustix::fs::statvfs(&self.dir)
+            .map_err(|errno| io_error("statvfs", &self.dir)(errno.into()))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let needed = self
+            .reserve
+            .saturating_add(size.saturating_mul(ADMIT_SHARE));
+        if free >= needed {
+            Ok(())
+        } else {
+            Err(SpoolError::Full {
+                dir: self.dir.clone(),
+                free,
+                needed,
+            })
+        }
+    }
+
+    /// A nameless place to write a sealed object to; [`Spool::keep`] gives it its name.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn unfinished(&self, source: &SourceIdentity) -> Result<NamedTempFile, SpoolError> {
+        let dir = self.seal_dir(source);
+        make_dir(&dir)?;
+        tempfile::Builder::new()
+            .prefix(".")
+            .tempfile_in(&dir)
+            .map_err(io_error("create a file in", &dir))
+    }
+
+    /// Gives a whole sealed object its name, durably, in place of an earlier attempt's.
+    ///
+    /// # Errors
+    /// I/O errors; then the name still holds what it held.
+    pub fn keep(&self, file: &ObjectIdentity, sealed: NamedTempFile) -> Result<(), SpoolError> {
+        let path = self.seal_path(file);
+        sealed
+            .as_file()
+            .sync_all()
+            .map_err(io_error("sync", &path))?;
+        sealed
+            .persist(&path)
+            .map_err(|error| io_error("rename into", &path)(error.error))?;
+        let dir = self.seal_dir(&file.source);
+        durable_fs::sync_dir(&dir).map_err(io_error("sync", &dir))
+    }
+
+    /// Lets go of a file that is committed everywhere.
+    ///
+    /// # Errors
+    /// I/O errors other than that it is gone already.
+    pub fn clear(&self, file: &ObjectIdentity) -> Result<(), SpoolError> {
+        for path in [self.seal_path(file), self.pin_path(file)] {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what a killed process left half-written. Only the owner of the queue may call it.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn sweep_unfinished(&self, source: &SourceIdentity) -> Result<(), SpoolError> {
+        for path in list(&self.seal_dir(source))? {
+            let name = path.file_name().unwrap_or_default();
+            if name.as_encoded_bytes().starts_with(b".") {
+                std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What lies in a folder; nothing when it was never made.
+fn list(dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(io_error("list", dir))?,
+    };
+    entries
+        .map(|entry| Ok(entry.map_err(io_error("list", dir))?.path()))
+        .collect()
+}
+
+fn folder(source: &SourceIdentity) -> String {
+    format!("{}-{}", source.server_uuid, source.incarnation)
+}
+
+fn same_file(pin: &Path, file: &Path) -> Result<Pin, SpoolError> {
+    let inode = |path: &Path| {
+        File::open(path)
+            .and_then(|open| open.metadata())
+            .map(|metadata| (metadata.dev(), metadata.ino()))
+            .map_err(io_error("open", path))
+    };
+    if inode(pin)? == inode(file)? {
+        Ok(Pin::Held)
+    } else {
+        Err(SpoolError::Conflict {
+            pin: pin.to_owned(),
+            file: file.to_owned(),
+        })
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), SpoolError> {
+    durable_fs::create_dir_all(path).map_err(io_error("create", path))
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> SpoolError {
+    let path = path.to_owned();
+    move |source| SpoolError::Io {
+        action,
+        path: path.clone(),
+        source,
+    }
+}
