@@ -16,6 +16,7 @@
 //! `PREVIOUS_GTIDS` event, [`scanner::MAX_PREVIOUS_GTIDS`]; rows of any size are streamed through their
 //! CRC.
 
+mod contents;
 mod event;
 mod fields;
 pub mod index;

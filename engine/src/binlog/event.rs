@@ -137,6 +137,11 @@ impl Header {
         )
     }
 
+    /// Whether it is the last event of a file.
+    pub(super) fn is_end(&self) -> bool {
+        matches!(self.kind, kind::ROTATE | kind::STOP)
+    }
+
     /// Whether servers that log GTID events write this type within transactions only.
     pub(super) fn is_part_of_a_transaction(&self) -> bool {
         matches!(self.kind, 2 | 5 | 9 | 11 | 13 | 14 | 16..=19 | 23..=25 | 30..=32 | 38..=40)
@@ -165,11 +170,7 @@ impl FormatDescription {
                 "binlog format version {version}, not 4"
             )));
         }
-        let server_version = fields.take(SERVER_VERSION_LEN)?;
-        let server_version = server_version
-            .split(|&byte| byte == 0)
-            .next()
-            .unwrap_or_default();
+        let server_version = text(fields.take(SERVER_VERSION_LEN)?);
         let _created = fields.take(4)?;
         let header_len = fields.u8()?;
         if usize::from(header_len) != HEADER_LEN {
@@ -188,10 +189,19 @@ impl FormatDescription {
             }
         };
         Ok(Self {
-            server_version: String::from_utf8_lossy(server_version).into_owned(),
+            server_version,
             checksum_algorithm,
             post_header_lengths: post_header_lengths.to_vec(),
         })
+    }
+
+    /// What is known of it in a file that is damaged there.
+    pub(super) fn unread() -> Self {
+        Self {
+            server_version: String::new(),
+            checksum_algorithm: ChecksumAlgorithm::None,
+            post_header_lengths: Vec::new(),
+        }
     }
 
     /// Whether it speaks of MariaDB, in words or by its longer list of event types.
@@ -213,9 +223,22 @@ impl FormatDescription {
     }
 }
 
-/// Whether a server version, or a damaged event that should hold one, names MariaDB.
-pub(super) fn says_mariadb(text: &str) -> bool {
-    text.to_ascii_lowercase().contains("mariadb")
+/// The server version in the body of a `FormatDescription` event that is not to be trusted otherwise.
+pub(super) fn server_version(body: &[u8]) -> Option<String> {
+    let mut fields = Fields(body);
+    fields.u16().ok()?;
+    fields.take(SERVER_VERSION_LEN).ok().map(text)
+}
+
+/// Whether a server version names MariaDB.
+pub(super) fn says_mariadb(server_version: &str) -> bool {
+    server_version.to_ascii_lowercase().contains("mariadb")
+}
+
+/// Text up to the first NUL.
+fn text(field: &[u8]) -> String {
+    let text = field.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
 }
 
 /// What the event at a transaction's start says of it.

@@ -6,6 +6,8 @@
 //! ROLLBACK, or a statement that stands alone. A length that contradicts the events is an obstacle,
 //! and the events decide.
 
+use std::ops::Range;
+
 use jiff::Timestamp;
 
 use super::Boundary;
@@ -47,7 +49,7 @@ enum Extent {
     },
 }
 
-/// An event that is whole and belongs to no transaction start.
+/// An event that is whole and begins no transaction.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step<'a> {
     pub(super) header: &'a Header,
@@ -69,13 +71,9 @@ impl Transactions {
         )
     }
 
-    /// A GTID event from `offset` to `end`. Returns what is the matter with it.
-    pub(super) fn begin(
-        &mut self,
-        offset: u64,
-        end: u64,
-        start: TransactionStart,
-    ) -> Option<String> {
+    /// The GTID event `at` these offsets. Returns what is the matter with it.
+    pub(super) fn begin(&mut self, at: &Range<u64>, start: TransactionStart) -> Option<String> {
+        let Range { start: offset, end } = *at;
         let mut matter = self.force_end(offset);
         let stated = start.length.filter(|&length| length > 0);
         let stated = stated.map(|length| offset.saturating_add(length));
