@@ -28,10 +28,9 @@ pub(crate) fn key_encryption_key(byte: u8) -> KeyEncryptionKey {
 }
 
 pub(crate) fn longest_gtid() -> Gtid {
-    serde_json::from_str(
-        r#"{"tsid":{"uuid":"3e11fa47-71ca-11e1-9e33-c80aa9429562","tag":"abcdefghijklmnopqrstuvwxyz_01234"},"gno":9223372036854775806}"#,
-    )
-    .unwrap()
+    "3e11fa47-71ca-11e1-9e33-c80aa9429562:abcdefghijklmnopqrstuvwxyz_01234:9223372036854775806"
+        .parse()
+        .unwrap()
 }
 
 /// Seals blocks as the object of this sequence.
