@@ -32,8 +32,8 @@
 //!
 //! # Limits
 //! Between two calls of [`ObjectReader::next_block`] that return `None`, a reader holds one incomplete
-//! frame (at most [`MAX_BLOCK_SEALED`](super::MAX_BLOCK_SEALED), or
-//! [`MAX_INDEX_SEALED`](super::MAX_INDEX_SEALED) once the blocks are done) and what was pushed.
+//! frame (at most [`MAX_BLOCK_SEALED`], or [`MAX_INDEX_SEALED`] once the blocks are done) and what was
+//! pushed.
 
 use std::fmt;
 

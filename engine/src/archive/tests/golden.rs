@@ -489,12 +489,20 @@ fn unlawful_objects() -> Vec<Made> {
         (
             "zstd_bomb",
             "a block of 4 MiB and one byte",
-            forged(9, &[bomb.clone()], &index_of(&[(&bomb_plain, &bomb)])),
+            forged(
+                9,
+                std::slice::from_ref(&bomb),
+                &index_of(&[(&bomb_plain, &bomb)]),
+            ),
         ),
         (
             "two_frames",
             "two zstd frames in one block",
-            forged(10, &[twice.clone()], &index_of(&[(b"onetwo", &twice)])),
+            forged(
+                10,
+                std::slice::from_ref(&twice),
+                &index_of(&[(b"onetwo", &twice)]),
+            ),
         ),
         (
             "empty_block",
