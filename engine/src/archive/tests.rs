@@ -80,9 +80,8 @@ fn open_as(
 fn open_ranged(object: &[u8]) -> Result<Vec<u8>, ArchiveError> {
     let trailer = Trailer::parse(object, object.len() as u64)?;
     let header = Header::parse(object)?.ok_or(ArchiveError::Misuse("cut header"))?;
-    header.require(&identity(1))?;
     let key = key_encryption_key(1).unwrap(header.wrapped_key(), header.identity())?;
-    let mut reader = RangedReader::new(&header, &key);
+    let mut reader = RangedReader::new(&identity(1), &header, &key)?;
     let range = |offset: u64, size: u64| {
         let (offset, size) = (
             usize::try_from(offset).unwrap(),
