@@ -12,7 +12,7 @@
 //! # Cancelling
 //! Nothing here has effects but [`create_key_file`], which is synchronous.
 
-mod file;
+pub(crate) mod file;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -190,7 +190,9 @@ impl Diagnose for ArchiveError {
                 "the object was altered after it was sealed: take it from another destination, or archive the file again while the server has it"
             }
             Self::Level { .. } => "set compression.level to a level that zstd has",
-            Self::TooLarge { .. } => "the file is beyond the size that one object can hold",
+            Self::TooLarge { .. } => {
+                "one object holds 1 TiB: keep this file by other means before the server expires it"
+            }
             Self::Write(_) => "check free space and permissions of the spool directory",
             Self::Misuse(_) | Self::Compress { .. } | Self::Random(_) => return None,
         };

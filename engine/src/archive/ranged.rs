@@ -13,7 +13,7 @@ use super::frame::{self, FrameOpener};
 use super::reader::open_index;
 use super::{
     ArchiveError, DataKey, Header, IndexedBlock, MAX_BLOCK_PLAIN, MAX_BLOCK_SEALED,
-    MAX_INDEX_SEALED, ObjectIndex, OpenedBlock, Part, Trailer,
+    MAX_INDEX_SEALED, ObjectIdentity, ObjectIndex, OpenedBlock, Part, Trailer,
 };
 use crate::digest::Digest;
 
@@ -25,13 +25,21 @@ pub struct RangedReader {
 }
 
 impl RangedReader {
-    /// A reader for the object that `header` begins. Check it first: [`Header::require`].
-    pub fn new(header: &Header, key: &DataKey) -> Self {
-        Self {
+    /// A reader for the object that `header` begins, which must be `expected`'s.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Identity`].
+    pub fn new(
+        expected: &ObjectIdentity,
+        header: &Header,
+        key: &DataKey,
+    ) -> Result<Self, ArchiveError> {
+        header.require(expected)?;
+        Ok(Self {
             opener: Opener::new(key, header.digest()),
             frames: FrameOpener::new(),
             first_block: header.size(),
-        }
+        })
     }
 
     /// Opens the index: `bytes` are the [`Trailer::index_size`] ones at [`Trailer::index_offset`].

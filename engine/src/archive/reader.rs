@@ -32,8 +32,8 @@
 //!
 //! # Limits
 //! Between two calls of [`ObjectReader::next_block`] that return `None`, a reader holds one incomplete
-//! frame (at most [`MAX_BLOCK_SEALED`](super::MAX_BLOCK_SEALED), or
-//! [`MAX_INDEX_SEALED`](super::MAX_INDEX_SEALED) once the blocks are done) and what was pushed.
+//! frame (at most [`MAX_BLOCK_SEALED`], or [`MAX_INDEX_SEALED`] once the blocks are done) and what was
+//! pushed.
 
 use std::fmt;
 
@@ -147,8 +147,7 @@ enum Stage {
 }
 
 impl ObjectReader {
-    /// A reader for the bytes behind the header. Prefer [`LockedReader`], which checks whose they are.
-    pub fn new(header: &Header, key: &DataKey) -> Self {
+    fn new(header: &Header, key: &DataKey) -> Self {
         Self {
             opener: Opener::new(key, header.digest()),
             frames: FrameOpener::new(),
@@ -218,7 +217,12 @@ impl ObjectReader {
             return Ok(None);
         };
         if number >= MAX_BLOCKS {
-            return Err(ArchiveError::TooLarge { max: MAX_BLOCKS });
+            return Err(ArchiveError::Limit {
+                part,
+                unit: "blocks before it",
+                found: number,
+                max: MAX_BLOCKS - 1,
+            });
         }
         let last = word.last;
         let zstd = self
@@ -345,4 +349,33 @@ pub(super) fn open_index(
         blocks,
         sealed_sha256,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::tests::{identity, key_encryption_key};
+    use crate::archive::{BlockInfo, ObjectWriter};
+
+    #[test]
+    fn a_block_beyond_the_last_possible_is_refused() {
+        let kek = key_encryption_key(1);
+        let key = kek.new_data_key(&identity(1)).unwrap();
+        let mut writer = ObjectWriter::create(Vec::new(), &identity(1), key, 3).unwrap();
+        writer.write_block(b"binlog", BlockInfo::default()).unwrap();
+        let (object, facts) = writer.finish(Digest::of(b"binlog")).unwrap();
+
+        let mut locked = LockedReader::new(identity(1));
+        locked.push(&object).unwrap();
+        let key = kek.unwrap(&facts.wrapped_key, &identity(1)).unwrap();
+        let mut reader = locked.unlock(&key).unwrap();
+        reader.seen = vec![(1, 1); usize::try_from(MAX_BLOCKS).unwrap()];
+        assert!(matches!(
+            reader.next_block(),
+            Err(ArchiveError::Limit {
+                found: MAX_BLOCKS,
+                ..
+            })
+        ));
+    }
 }

@@ -28,10 +28,9 @@ pub(crate) fn key_encryption_key(byte: u8) -> KeyEncryptionKey {
 }
 
 pub(crate) fn longest_gtid() -> Gtid {
-    serde_json::from_str(
-        r#"{"tsid":{"uuid":"3e11fa47-71ca-11e1-9e33-c80aa9429562","tag":"abcdefghijklmnopqrstuvwxyz_01234"},"gno":9223372036854775806}"#,
-    )
-    .unwrap()
+    "3e11fa47-71ca-11e1-9e33-c80aa9429562:abcdefghijklmnopqrstuvwxyz_01234:9223372036854775806"
+        .parse()
+        .unwrap()
 }
 
 /// Seals blocks as the object of this sequence.
@@ -81,9 +80,8 @@ fn open_as(
 fn open_ranged(object: &[u8]) -> Result<Vec<u8>, ArchiveError> {
     let trailer = Trailer::parse(object, object.len() as u64)?;
     let header = Header::parse(object)?.ok_or(ArchiveError::Misuse("cut header"))?;
-    header.require(&identity(1))?;
     let key = key_encryption_key(1).unwrap(header.wrapped_key(), header.identity())?;
-    let mut reader = RangedReader::new(&header, &key);
+    let mut reader = RangedReader::new(&identity(1), &header, &key)?;
     let range = |offset: u64, size: u64| {
         let (offset, size) = (
             usize::try_from(offset).unwrap(),

@@ -1,7 +1,7 @@
 //! Key files: one key-encryption key as text (FORMAT.md §8.4).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use super::KeyringError;
 use crate::archive::key::KEY_SIZE;
 use crate::archive::{ArchiveError, KeyEncryptionKey, KeyId};
 use crate::digest::Digest;
+use crate::durable_fs;
 
 /// The longest key file, in bytes, comments and all.
 pub const MAX_KEY_FILE: usize = 4096;
@@ -26,39 +27,25 @@ const ID_DOMAIN: &[u8] = b"gtide-key-id-1:";
 /// Hexadecimal digits of the digest in a key id.
 const ID_DIGITS: usize = 16;
 
-/// Makes a key file with a new key, readable by its owner only. The file and its folder are synced
+/// Makes a key file with a new key, readable by its owner only. The file and its name are on the disk
 /// when this returns.
 ///
 /// # Errors
-/// [`KeyringError::Exists`]: never overwrites. [`KeyringError::Io`]: a file that could not be written
-/// whole is removed, as far as that is possible.
+/// [`KeyringError::Exists`]: never overwrites. [`KeyringError::Io`]: there is no key file, or a whole
+/// one whose name may not survive a crash.
 pub fn create_key_file(path: &Path) -> Result<KeyId, KeyringError> {
     let mut bytes = Zeroizing::new([0; KEY_SIZE]);
     getrandom::fill(bytes.as_mut_slice()).map_err(ArchiveError::Random)?;
     let id = key_id(&bytes);
     let text = to_text(&id, &bytes);
 
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => KeyringError::Exists {
-                path: path.to_owned(),
-            },
-            _ => io_error("create", path)(error),
-        })?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| sync_folder(path));
-    if let Err(error) = written {
-        // Half a key is worth nothing, and would be in the way.
-        let _ = std::fs::remove_file(path);
-        return Err(io_error("write", path)(error));
+    match durable_fs::create_new(path, text.as_bytes(), 0o600) {
+        Ok(()) => Ok(id),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(KeyringError::Exists {
+            path: path.to_owned(),
+        }),
+        Err(error) => Err(io_error("create", path)(error)),
     }
-    Ok(id)
 }
 
 /// Reads a key file that is a regular file and open to its owner only.
@@ -157,14 +144,6 @@ fn key_id(bytes: &[u8; KEY_SIZE]) -> KeyId {
         .expect("hexadecimal digits are printable")
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    File::open(folder)?.sync_all()
-}
-
 fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> KeyringError {
     move |source| KeyringError::Io {
         action,
@@ -176,6 +155,7 @@ fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> KeyringE
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
+    use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 

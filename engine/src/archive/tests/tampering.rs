@@ -300,3 +300,23 @@ fn a_length_beyond_the_limit_is_refused_with_nothing_behind_it() {
         );
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Not only single bits: whatever range is replaced by whatever, in length too, is refused.
+    #[test]
+    fn no_edit_is_believed(
+        at in any::<prop::sample::Index>(),
+        removed in 0..200_usize,
+        inserted in prop::collection::vec(any::<u8>(), 0..200),
+        piece in 1..500_usize,
+    ) {
+        let object = object();
+        let at = at.index(object.len());
+        let behind = object.len().min(at + removed);
+        let altered = [&object[..at], &inserted, &object[behind..]].concat();
+        prop_assume!(altered != object);
+        prop_assert!(open(&altered, piece).is_err());
+    }
+}
