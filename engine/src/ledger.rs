@@ -29,6 +29,8 @@ mod job;
 mod open;
 mod source;
 mod status;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 use std::path::{Path, PathBuf};
@@ -129,10 +131,10 @@ fn stored(value: u64) -> i64 {
 
 /// The reverse of [`stored`].
 fn unsigned(value: i64, what: &'static str) -> Result<u64, LedgerError> {
-    u64::try_from(value).map_err(|_| LedgerError::damaged(what, value))
+    u64::try_from(value).map_err(|_| LedgerError::damaged(what, &value))
 }
 
 /// Microseconds since 1970 as a time.
 fn time(micros: i64, what: &'static str) -> Result<jiff::Timestamp, LedgerError> {
-    jiff::Timestamp::from_microsecond(micros).map_err(|_| LedgerError::damaged(what, micros))
+    jiff::Timestamp::from_microsecond(micros).map_err(|_| LedgerError::damaged(what, &micros))
 }

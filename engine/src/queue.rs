@@ -215,41 +215,48 @@ impl Queue {
         stop: CancellationToken,
     ) -> Result<(), QueueError> {
         let mut lanes = JoinSet::new();
+        let mut names = Vec::new();
         for &route in routes {
-            let head = self.ledger.chain_head(route.source, route.destination);
-            let head = head.await?;
-            self.board.send_modify(|board| {
-                if let Some(head) = head {
-                    board.set_head(route, head.sequence);
-                }
-                for lane in 0..self.config.lanes {
-                    board.seat(LaneName { route, lane });
-                }
-            });
+            self.catch_up(route).await?;
+            names.extend((0..self.config.lanes).map(|lane| LaneName { route, lane }));
         }
-        for (&route, lane) in routes
-            .iter()
-            .flat_map(|route| (0..self.config.lanes).map(move |lane| (route, lane)))
-        {
+        self.board.send_modify(|board| board.start(&names));
+        for name in names {
             lanes.spawn(worker::supervise(Arc::new(Lane {
-                name: LaneName { route, lane },
+                name,
                 ledger: self.ledger.clone(),
                 clock: Arc::clone(&self.clock),
                 max_attempts: self.config.max_attempts,
                 handler: Arc::clone(&handler),
                 stop: stop.clone(),
                 board: Arc::clone(&self.board),
-                shield: Shield::default(),
+                shield: Shield::new(STOP_GRACE),
             })));
         }
-        self.board.send_modify(Board::start);
         while lanes.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Takes note of commits that came to the ledger by another way than a job ([`Ledger::import_commits`]), so
+    /// that handlers whose turn has come go on.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn catch_up(&self, route: Route) -> Result<(), QueueError> {
+        let head = self.ledger.chain_head(route.source, route.destination);
+        if let Some(head) = head.await? {
+            self.board
+                .send_modify(|board| board.set_head(route, head.sequence));
+        }
         Ok(())
     }
 
     /// Waits until the lanes run and every one of them rests: nothing queued, or the head stalled, or a handler
     /// waiting for a stalled file. Jobs in a retry delay are waited for. What is stalled goes on being retried
     /// slowly for as long as the lanes run.
+    ///
+    /// Counts what was queued before the call. Waits for ever when [`Queue::run`] is never called or fails at
+    /// its start: wait for both.
     pub async fn settled(&self) -> Settled {
         let mut board = self.board.subscribe();
         loop {
@@ -337,7 +344,7 @@ impl Queue {
     fn task(&self, job: &ArchiveJob, now: Timestamp) -> Result<Task<Vec<u8>>, LedgerError> {
         let id = id::of_job(job);
         let stored = serde_json::to_vec(job);
-        let stored = stored.map_err(|e| LedgerError::damaged("a job that is no JSON", e))?;
+        let stored = stored.map_err(|e| LedgerError::damaged("a job that is no JSON", &e))?;
         Ok(TaskBuilder::new(stored)
             .task_id(TaskId::from_ulid(id))
             .idempotency_key(id.to_string())

@@ -1,1 +1,12 @@
-//! To come.
+//! The durable queue on a real database: order, retries, acknowledgement, crashes.
+
+#[cfg(test)]
+mod database;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod lanes;
+#[cfg(test)]
+mod retries;
+#[cfg(test)]
+mod torture;

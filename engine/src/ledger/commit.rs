@@ -194,19 +194,13 @@ impl Tx {
         destination: DestinationId,
         from: i64,
     ) -> Result<i64, LedgerError> {
-        sqlx::query_scalar(
-            "SELECT c.sequence FROM commits c
-             WHERE c.source = $1 AND c.destination = $2 AND c.sequence >= $3 AND NOT EXISTS (
-               SELECT 1 FROM commits n WHERE n.source = c.source
-                 AND n.destination = c.destination AND n.sequence = c.sequence + 1)
-             ORDER BY c.sequence LIMIT 1",
-        )
-        .bind(source.stored())
-        .bind(destination.stored())
-        .bind(from)
-        .fetch_one(self.connection())
-        .await
-        .map_err(LedgerError::database("find the watermark"))
+        sqlx::query_scalar(END_OF_RUN)
+            .bind(source.stored())
+            .bind(destination.stored())
+            .bind(from)
+            .fetch_one(self.connection())
+            .await
+            .map_err(LedgerError::database("find the watermark"))
     }
 }
 
@@ -283,7 +277,7 @@ impl Ledger {
         source: SourceId,
         destination: DestinationId,
     ) -> Result<Option<ChainHead>, LedgerError> {
-        let row: Option<(i64, Vec<u8>, Option<String>, i64, Option<i64>)> = sqlx::query_as(
+        let row: Option<HeadColumns> = sqlx::query_as(
             "SELECT c.sequence, c.entry_sha256, p.head_gtids, c.committed_at, c.last_commit
              FROM positions p JOIN commits c ON c.source = p.source
                AND c.destination = p.destination AND c.sequence = p.head
@@ -384,9 +378,18 @@ impl Ledger {
     }
 }
 
+/// Sequence, digest of the entry, GTIDs, time of the commit, time of the last transaction.
+type HeadColumns = (i64, Vec<u8>, Option<String>, i64, Option<i64>);
+
+pub(super) const END_OF_RUN: &str = "SELECT c.sequence FROM commits c
+     WHERE c.source = $1 AND c.destination = $2 AND c.sequence >= $3 AND NOT EXISTS (
+       SELECT 1 FROM commits n WHERE n.source = c.source
+         AND n.destination = c.destination AND n.sequence = c.sequence + 1)
+     ORDER BY c.sequence LIMIT 1";
+
 pub(super) fn read_digest(bytes: Vec<u8>) -> Result<Digest, LedgerError> {
     let bytes: [u8; 32] = bytes
         .try_into()
-        .map_err(|bytes: Vec<u8>| LedgerError::damaged("a digest, with bytes", bytes.len()))?;
+        .map_err(|bytes: Vec<u8>| LedgerError::damaged("a digest, with bytes", &bytes.len()))?;
     Ok(Digest::from(bytes))
 }

@@ -103,7 +103,7 @@ impl LedgerError {
     }
 
     /// For values that do not read as what they must be.
-    pub(crate) fn damaged(what: &'static str, value: impl ToString) -> Self {
+    pub(crate) fn damaged(what: &'static str, value: &impl ToString) -> Self {
         Self::Damaged {
             what,
             value: value.to_string(),
@@ -114,8 +114,10 @@ impl LedgerError {
 impl Diagnose for LedgerError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Url { .. } | Self::Missing { .. } | Self::Foreign { .. } => Exit::Usage,
-            Self::OtherVersion { .. } => Exit::Usage,
+            Self::Url { .. }
+            | Self::Missing { .. }
+            | Self::Foreign { .. }
+            | Self::OtherVersion { .. } => Exit::Usage,
             Self::File { .. } | Self::Database { .. } => Exit::Transient,
             Self::Damaged { .. } => Exit::Corrupt,
             Self::Conflict { .. } => Exit::Conflict,

@@ -176,7 +176,7 @@ impl FromStr for LaneName {
             let lane = number()?;
             parts.next().is_none().then_some(Self { route, lane })
         };
-        parse().ok_or_else(|| LedgerError::damaged("a queue's name", s))
+        parse().ok_or_else(|| LedgerError::damaged("a queue's name", &s))
     }
 }
 
@@ -214,7 +214,7 @@ impl FromStr for JobStatus {
         ]
         .into_iter()
         .find(|status| status.as_str() == s)
-        .ok_or_else(|| LedgerError::damaged("a job's status", s))
+        .ok_or_else(|| LedgerError::damaged("a job's status", &s))
     }
 }
 
@@ -247,7 +247,7 @@ impl Row {
     fn read(self) -> Result<JobRow, LedgerError> {
         let sequence = self
             .sequence
-            .ok_or_else(|| LedgerError::damaged("a job without a sequence, id", &self.id))?;
+            .ok_or_else(|| LedgerError::damaged("a job without a sequence, id", &&self.id))?;
         let run_at = Timestamp::from_second(self.run_at);
         let status: JobStatus = self.status.parse()?;
         let failure = self.last_result.as_deref().map(LastFailure::read);
@@ -257,8 +257,8 @@ impl Row {
             file_name: self.name,
             status,
             attempts: u32::try_from(self.attempts)
-                .map_err(|_| LedgerError::damaged("a job's attempts", self.attempts))?,
-            run_at: run_at.map_err(|_| LedgerError::damaged("a job's run_at", self.run_at))?,
+                .map_err(|_| LedgerError::damaged("a job's attempts", &self.attempts))?,
+            run_at: run_at.map_err(|_| LedgerError::damaged("a job's run_at", &self.run_at))?,
             failure,
             id: self.id,
         })

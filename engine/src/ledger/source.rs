@@ -44,7 +44,7 @@ impl SourceId {
     }
 
     pub(crate) fn read(value: i64) -> Result<Self, LedgerError> {
-        let id = u32::try_from(value).map_err(|_| LedgerError::damaged("a source's id", value));
+        let id = u32::try_from(value).map_err(|_| LedgerError::damaged("a source's id", &value));
         id.map(Self)
     }
 }
@@ -56,7 +56,7 @@ impl DestinationId {
 
     pub(crate) fn read(value: i64) -> Result<Self, LedgerError> {
         let id =
-            u32::try_from(value).map_err(|_| LedgerError::damaged("a destination's id", value));
+            u32::try_from(value).map_err(|_| LedgerError::damaged("a destination's id", &value));
         id.map(Self)
     }
 }
@@ -160,11 +160,11 @@ impl Source {
             identity: SourceIdentity {
                 cluster: cluster
                     .parse()
-                    .map_err(|_| LedgerError::damaged("a cluster's name", cluster))?,
+                    .map_err(|_| LedgerError::damaged("a cluster's name", &cluster))?,
                 server_uuid: uuid
-                    .map_err(|_| LedgerError::damaged("a server_uuid", server_uuid))?,
+                    .map_err(|_| LedgerError::damaged("a server_uuid", &server_uuid))?,
                 incarnation: number
-                    .map_err(|_| LedgerError::damaged("an incarnation", incarnation))?,
+                    .map_err(|_| LedgerError::damaged("an incarnation", &incarnation))?,
             },
         })
     }

@@ -75,7 +75,7 @@ struct Seat {
     state: LaneState,
     /// Counts reasons to look at the queue again.
     calls: u64,
-    /// The worker's failures since it last reached the database.
+    /// The worker's failures since it last did its work or found none.
     restarts: u32,
 }
 
@@ -89,19 +89,17 @@ pub(super) struct Board {
 }
 
 impl Board {
-    /// A lane will run from now on.
-    pub(super) fn seat(&mut self, lane: LaneName) {
-        let seat = Seat {
-            state: LaneState::Looking,
-            calls: 0,
-            restarts: 0,
-        };
-        self.seats.insert(lane, seat);
-    }
-
-    /// All lanes are seated.
-    pub(super) fn start(&mut self) {
+    /// These lanes run from now on.
+    pub(super) fn start(&mut self, lanes: &[LaneName]) {
         self.running = true;
+        self.seats.extend(lanes.iter().map(|lane| {
+            let seat = Seat {
+                state: LaneState::Looking,
+                calls: 0,
+                restarts: 0,
+            };
+            (*lane, seat)
+        }));
     }
 
     /// What a lane is doing now.
@@ -126,11 +124,10 @@ impl Board {
         }
     }
 
-    /// A lane took its head.
-    pub(super) fn work(&mut self, lane: LaneName) {
+    /// A lane made its job's outcome durable. Taking a job proves nothing: a full disk shows only here.
+    pub(super) fn acknowledged(&mut self, lane: LaneName) {
         if let Some(seat) = self.seats.get_mut(&lane) {
             seat.restarts = 0;
-            seat.state = LaneState::Working;
         }
     }
 
@@ -254,8 +251,8 @@ mod tests {
 
     fn board(lanes: u32) -> Board {
         let mut board = Board::default();
-        (0..lanes).for_each(|n| board.seat(lane(n)));
-        board.start();
+        let lanes: Vec<LaneName> = (0..lanes).map(lane).collect();
+        board.start(&lanes);
         board
     }
 

@@ -78,7 +78,8 @@ impl JobRun {
             // The board lives as long as this handle to it.
             _ = changes.wait_for(|board| board.reached(route, until)) => Ok(()),
         };
-        self.board.send_modify(|board| board.work(self.lane));
+        self.board
+            .send_modify(|board| board.set(self.lane, LaneState::Working));
         outcome
     }
 }

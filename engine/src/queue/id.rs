@@ -61,7 +61,7 @@ mod tests {
     fn golden_id() {
         assert_eq!(
             of_job(&job(1, 2, 123)).to_string(),
-            "00000002000000800000000003V".to_owned()
+            "0000002000001000000000003V"
         );
         assert_eq!(parse("not an id"), None);
     }

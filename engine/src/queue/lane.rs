@@ -54,7 +54,7 @@ use crate::retry::RetryClass;
 pub const SAFETY_POLL: Duration = Duration::from_secs(2);
 
 /// apalis asks for a heartbeat interval; ours does nothing (the ownership lock tells who lives).
-const HEARTBEAT: Duration = Duration::from_secs(3_600);
+const HEARTBEAT: Duration = Duration::from_hours(1);
 
 /// Everything that one lane needs.
 #[derive(Debug)]
@@ -103,8 +103,8 @@ impl Lane {
         tx.commit().await
     }
 
-    /// The idempotency key is the id; the stock index on (job_type, idempotency_key) finds its minimum without
-    /// a scan, which no index does for the id.
+    /// The idempotency key is the id; the stock index on (`job_type`, `idempotency_key`) finds its minimum
+    /// without a scan, which no index does for the id.
     async fn head(&self) -> Result<Option<Head>, LedgerError> {
         sqlx::query_as(HEAD)
             .bind(self.name.to_string())
@@ -120,11 +120,12 @@ impl Lane {
             let now = self.clock.now();
             let (state, wait) = match self.head().await? {
                 Some(head) if head.run_at <= now.as_second() => {
-                    self.board.send_modify(|board| board.work(self.name));
+                    self.board
+                        .send_modify(|board| board.set(self.name, LaneState::Working));
                     self.mark_running(&head.id, now).await?;
                     return self.task(head);
                 }
-                Some(head) => (self.waiting_state(&head)?, until(head.run_at, now)),
+                Some(head) => (Self::waiting_state(&head)?, until(head.run_at, now)),
                 None => (LaneState::Empty, SAFETY_POLL),
             };
             self.board
@@ -156,7 +157,7 @@ impl Lane {
             .build())
     }
 
-    fn waiting_state(&self, head: &Head) -> Result<LaneState, LaneError> {
+    fn waiting_state(head: &Head) -> Result<LaneState, LaneError> {
         let failure = head.last_result.as_deref().map(LastFailure::read);
         let Some(failure) = failure.filter(|failure| failure.stalled) else {
             return Ok(LaneState::BackingOff);
@@ -198,6 +199,8 @@ impl Lane {
             self.fail(&id, sequence, &verdict).await?;
         }
         self.shield.forget();
+        self.board
+            .send_modify(|board| board.acknowledged(self.name));
         Ok(())
     }
 
@@ -248,7 +251,7 @@ impl Lane {
         let stored = verdict.failure.as_ref().map(serde_json::to_string);
         let stored = stored
             .transpose()
-            .map_err(|e| LedgerError::damaged("a failure that is no JSON", e))?;
+            .map_err(|e| LedgerError::damaged("a failure that is no JSON", &e))?;
         let mut tx = self.ledger.begin().await?;
         sqlx::query(
             "UPDATE Jobs SET status = $2, attempts = $3, run_at = $4, lock_at = NULL,
@@ -415,5 +418,32 @@ impl BackendConfig for LaneBackend {
             .layer(JsonCodec::default(), 1)
             .persist_results(true)
             .lock_tasks(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fetching happens once per file: with a backlog of 500,000 it must not look at them all. A stock index
+    /// answers it; this fails when another version of apalis-sqlite drops that index.
+    #[tokio::test]
+    async fn the_head_is_found_by_an_index_without_sorting() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("gtide.db").display());
+        let ledger = Ledger::open(&url).await.unwrap();
+        let migrations = apalis_sqlite::SqliteStorage::<()>::migrations();
+        let mut migrations = migrations;
+        migrations.dangerous_set_table_name("_apalis_migrations");
+        migrations.run(ledger.pool()).await.unwrap();
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {HEAD}"));
+        let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain)
+            .bind("archive/1/1/0")
+            .fetch_all(ledger.pool())
+            .await
+            .unwrap();
+        let steps: Vec<&str> = plan.iter().map(|(.., step)| step.as_str()).collect();
+        let expected = "SEARCH Jobs USING INDEX idx_jobs_idempotency_key (job_type=?)";
+        assert_eq!(steps, [expected]);
     }
 }

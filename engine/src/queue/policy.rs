@@ -19,13 +19,13 @@ use crate::retry::RetryClass;
 pub const BACKOFF_BASE: Duration = Duration::from_secs(1);
 
 /// The bound grows no further than this.
-pub const BACKOFF_CAP: Duration = Duration::from_secs(5 * 60);
+pub const BACKOFF_CAP: Duration = Duration::from_mins(5);
 
 /// Between two attempts at a stalled job.
-pub const STALLED_RETRY: Duration = Duration::from_secs(5 * 60);
+pub const STALLED_RETRY: Duration = Duration::from_mins(5);
 
 /// The longest that a store's "retry after" is taken at its word.
-pub const AFTER_CAP: Duration = Duration::from_secs(60 * 60);
+pub const AFTER_CAP: Duration = Duration::from_hours(1);
 
 /// Before a cancelled job is due again: were it cancelled again and again, it would not spin.
 pub const CANCELLED_RETRY: Duration = Duration::from_secs(1);

@@ -25,8 +25,10 @@ pub const STOP_GRACE: Duration = Duration::from_secs(20);
 type Outcome = Result<Committed, JobFailure>;
 
 /// What a lane has under way.
-#[derive(Default)]
-pub(super) struct Shield(Mutex<Option<UnderWay>>);
+pub(super) struct Shield {
+    under_way: Mutex<Option<UnderWay>>,
+    grace: Duration,
+}
 
 struct UnderWay {
     job: Vec<u8>,
@@ -35,6 +37,13 @@ struct UnderWay {
 }
 
 impl Shield {
+    pub(super) fn new(grace: Duration) -> Self {
+        Self {
+            under_way: Mutex::new(None),
+            grace,
+        }
+    }
+
     /// The outcome of `job`: of the work that is under way for it, or of `work`, which is started then.
     pub(super) async fn run<F>(&self, job: &[u8], stop: &CancellationToken, work: F) -> Outcome
     where
@@ -43,16 +52,19 @@ impl Shield {
         let (outcome, abort) = self.join_or_start(job, work);
         tokio::select! {
             outcome = outcome.clone() => return outcome,
-            () = async { stop.cancelled().await; tokio::time::sleep(STOP_GRACE).await } => {}
+            () = async { stop.cancelled().await; tokio::time::sleep(self.grace).await } => {}
         }
-        tracing::warn!(grace = ?STOP_GRACE, "a file's work did not end when it was told to: dropped");
+        tracing::warn!(grace = ?self.grace, "a file's work did not end when it was told to: dropped");
         abort.abort();
         outcome.await
     }
 
     /// The outcome is acknowledged; the next job may start.
     pub(super) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn join_or_start<F>(
@@ -63,7 +75,10 @@ impl Shield {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(under_way) = slot.as_ref() {
             if under_way.job == job {
                 return (under_way.outcome.clone(), under_way.abort.clone());
@@ -113,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_delivered_again_joins_the_work_under_way() {
-        let shield = Shield::default();
+        let shield = Shield::new(STOP_GRACE);
         let stop = CancellationToken::new();
         let started = Arc::new(AtomicU32::new(0));
         let work = || {
@@ -138,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_failure_like_any_other() {
-        let shield = Shield::default();
+        let shield = Shield::new(STOP_GRACE);
         let outcome = shield
             .run(b"7", &CancellationToken::new(), async {
                 panic!("block 17")
@@ -149,9 +164,9 @@ mod tests {
         assert_eq!(failure.class, RetryClass::Backoff);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn work_that_does_not_end_when_told_to_is_dropped_after_the_grace() {
-        let shield = Shield::default();
+        let shield = Shield::new(Duration::from_millis(20));
         let stop = CancellationToken::new();
         stop.cancel();
         let outcome = shield.run(b"7", &stop, std::future::pending()).await;

@@ -33,6 +33,8 @@ pub(super) async fn supervise(lane: Arc<Lane>) {
         // Not lost when this future is dropped, nor when the worker itself panics.
         let error = match AbortOnDropHandle::new(worker).await {
             Ok(Ok(())) => break,
+            // apalis prints the backend's error without its causes.
+            Ok(Err(WorkerError::BackendError(error))) => text(error.as_ref()),
             Ok(Err(error)) => text(&error),
             Err(error) => JobFailure::of_join(error).message,
         };

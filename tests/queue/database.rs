@@ -1,0 +1,102 @@
+//! The database beneath: its settings, its two histories, its owner, and those who look on.
+
+use std::os::unix::fs::PermissionsExt;
+
+use engine::exit::{Diagnose, Exit};
+use engine::ledger::{Ledger, LedgerError};
+use engine::queue::{Ownership, OwnershipError, Queue, QueueConfig};
+
+use crate::harness::{Act, Bench, CONFIG, open, scripted};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_histories_of_migrations_live_side_by_side() {
+    let bench = Bench::new();
+    for _ in 0..3 {
+        let opened = bench.open().await;
+        opened.enqueue([1]).await;
+        drop(opened);
+    }
+    let raw = bench.raw().await;
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM sqlite_master WHERE name LIKE '%migrations' ORDER BY name",
+    )
+    .fetch_all(&raw)
+    .await
+    .unwrap();
+    assert_eq!(tables, ["_apalis_migrations", "_gtide_migrations"]);
+    let clean: String = sqlx::query_scalar("PRAGMA integrity_check")
+        .fetch_one(&raw)
+        .await
+        .unwrap();
+    assert_eq!(clean, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_and_its_companions_are_private() {
+    let bench = Bench::new();
+    let opened = bench.open().await;
+    opened.enqueue([1]).await;
+    let mut files = 0;
+    for file in std::fs::read_dir(bench.dir()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.path().display());
+        files += 1;
+    }
+    assert_eq!(files, 4, "the database, -wal, -shm, .lock");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_owner_per_database() {
+    let bench = Bench::new();
+    let _opened = bench.open().await;
+    let error = Ownership::claim(&bench.url()).unwrap_err();
+    assert!(matches!(error, OwnershipError::Owned { .. }), "{error}");
+    assert_eq!(error.exit(), Exit::Conflict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_looker_on_reads_beside_a_running_archiver() {
+    let bench = Bench::new();
+    let missing = Ledger::open_read_only(&bench.url()).await.unwrap_err();
+    assert!(matches!(missing, LedgerError::Missing { .. }), "{missing}");
+    assert!(!bench.dir().join("gtide.db").exists());
+
+    let opened = bench.open().await;
+    opened.enqueue(1..=40).await;
+    let looker = Ledger::open_read_only(&bench.url()).await.unwrap();
+    // A write transaction is open all the while.
+    let tx = opened.queue.ledger().begin().await.unwrap();
+    let status = looker.status().await.unwrap();
+    assert_eq!(status[0].destinations[0].queued, 40);
+    assert_eq!(status[0].newest.unwrap().0, 40);
+    drop(tx);
+    let (handler, _) = scripted(|_, _| Act::Succeed);
+    let running = opened.run(handler);
+    while looker.status().await.unwrap()[0].destinations[0].queued > 0 {}
+    assert!(running.settle_and_stop().await.is_clean());
+    let status = looker.status().await.unwrap();
+    assert_eq!(status[0].destinations[0].watermark.unwrap().0, 40);
+    let written = looker.destination("file:///other").await;
+    assert!(written.is_err(), "a looker-on cannot write");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn impossible_settings_are_refused() {
+    let bench = Bench::new();
+    drop(open(bench.dir(), CONFIG).await);
+    for (lanes, max_attempts) in [(0, 5), (65, 5), (4, 0)] {
+        let config = QueueConfig {
+            lanes,
+            max_attempts,
+        };
+        let ownership = Ownership::claim(&bench.url()).unwrap();
+        let ledger = Ledger::open(&bench.url()).await.unwrap();
+        let clock = std::sync::Arc::new(engine::clock::SystemClock);
+        let error = Queue::open(ownership, ledger, config, clock)
+            .await
+            .unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+        assert!(error.hint().is_some());
+    }
+}
