@@ -1,1 +1,7 @@
-fn main() {}
+//! `gtide-restore`: reads an archive of MySQL binary logs.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    restore::cli::main().into()
+}

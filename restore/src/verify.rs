@@ -1,0 +1,349 @@
+//! `verify`: reads everything back and judges it.
+//!
+//! It goes on after a finding and reports all of them, each with the key of the object to look at; the
+//! exit code is the gravest finding's ([`Exit::graver`]: what is corrupt before what conflicts, that
+//! before what is missing, that before what could not be read). Notes do not count.
+//!
+//! Checked are: each cluster's layout version; every entry; the hash chain and the GTID chain; every
+//! object's existence, size, CRC32C, authentication, index and digest; every event's CRC; the entry's
+//! summary of the binlog; and that there are no objects without an entry.
+//!
+//! # Limits
+//! [`OBJECTS_IN_FLIGHT`] objects are read at once, each within the limits of [`crate::object`] and
+//! the binlog scanner; the listing is held in memory ([`inventory`]), and so are the findings.
+
+pub mod check;
+pub mod finding;
+pub mod inventory;
+
+use std::collections::BTreeSet;
+
+use engine::config::MAX_LANES;
+use engine::exit::{Diagnose, Exit};
+use engine::layout::{ClusterName, ObjectKey, Sequence, SourceIdentity};
+use engine::store::StoreError;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::task::JoinSet;
+
+use crate::destination::{Destination, DestinationError, Layout};
+use crate::entries::{self, ENTRIES_IN_FLIGHT};
+use crate::history::{ArchivedFile, ChainWalk, Flaw, StoredEntry};
+use crate::object::Archive;
+use crate::progress::Progress;
+use crate::range::SequenceRange;
+
+use check::{Judgement, Suspect};
+use finding::{Finding, Kind, Subject, Verification};
+use inventory::{Inventory, SourceObjects};
+
+/// Objects that are read back at once.
+pub const OBJECTS_IN_FLIGHT: usize = 4;
+
+/// Why an archive could not be judged at all.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Its layout cannot be read.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    /// It cannot be listed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Diagnose for VerifyError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Destination(error) => error.exit(),
+            Self::Store(error) => error.exit(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Destination(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+        }
+    }
+}
+
+/// What to judge.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// These sources.
+    pub sources: Vec<SourceIdentity>,
+    /// Of each, these files.
+    pub range: SequenceRange,
+    /// The sources are all that their clusters have: what lies beside them is looked at too.
+    pub whole_clusters: bool,
+}
+
+impl Scope {
+    fn clusters(&self) -> BTreeSet<ClusterName> {
+        self.sources
+            .iter()
+            .map(|source| source.cluster.clone())
+            .collect()
+    }
+
+    /// The prefixes that hold all that is to be judged, none inside another.
+    fn prefixes(&self) -> Vec<String> {
+        if self.whole_clusters {
+            self.clusters()
+                .iter()
+                .map(|cluster| format!("{cluster}/"))
+                .collect()
+        } else {
+            self.sources.iter().map(SourceIdentity::prefix).collect()
+        }
+    }
+}
+
+/// Reads back and judges all that `scope` names.
+///
+/// # Errors
+/// When the archive cannot be listed, or its layout is unknown. All else is a finding.
+pub async fn verify(
+    archive: &Archive,
+    destination: &Destination,
+    scope: &Scope,
+) -> Result<(Verification, Exit), VerifyError> {
+    let mut report = Verification::new(destination.url().to_owned());
+    for cluster in scope.clusters() {
+        if destination.layout(&cluster).await? == Layout::Absent {
+            let key = ObjectKey::layout_version(&cluster);
+            let message = "the layout version is not there, and version 1 is taken for granted";
+            let finding = Finding::new(Kind::MissingLayout, Exit::Gap, key, message);
+            report
+                .findings
+                .push(finding.advise("the next `gtide run` writes it again"));
+        }
+    }
+    let inventory = take_inventory(archive, scope).await?;
+    report_unknown(&inventory, &mut report.findings);
+    let progress = Progress::bytes("verify", 0);
+    let mut audit = Audit {
+        archive,
+        range: scope.range,
+        report,
+        progress,
+    };
+    let nothing = SourceObjects::default();
+    for source in &scope.sources {
+        audit
+            .source(source, inventory.sources.get(source).unwrap_or(&nothing))
+            .await;
+    }
+    let mut report = audit.report;
+    let exit = report.conclude();
+    Ok((report, exit))
+}
+
+async fn take_inventory(archive: &Archive, scope: &Scope) -> Result<Inventory, StoreError> {
+    let mut inventory = Inventory::default();
+    for prefix in scope.prefixes() {
+        let mut listing = archive.store.list(&prefix, None);
+        while let Some(listed) = listing.try_next().await? {
+            inventory.add(listed);
+        }
+    }
+    Ok(inventory)
+}
+
+fn report_unknown(inventory: &Inventory, findings: &mut Vec<Finding>) {
+    findings.extend(inventory.unknown.iter().map(|key| {
+        Finding::new(
+            Kind::UnknownObject,
+            Exit::Ok,
+            key.clone(),
+            "not an object of gtide's",
+        )
+    }));
+    if let Some(key) = inventory.unknown.last()
+        && inventory.more_unknown > 0
+    {
+        let message = format!("and {} more that are not gtide's", inventory.more_unknown);
+        findings.push(Finding::new(
+            Kind::UnknownObject,
+            Exit::Ok,
+            key.clone(),
+            message,
+        ));
+    }
+}
+
+/// One run of `verify`.
+struct Audit<'a> {
+    archive: &'a Archive,
+    range: SequenceRange,
+    report: Verification,
+    progress: Progress,
+}
+
+impl Audit<'_> {
+    async fn source(&mut self, source: &SourceIdentity, objects: &SourceObjects) {
+        self.report.sources.push(source.to_string());
+        self.unrecorded(source, objects);
+        self.not_archived(source, objects);
+        let range = self.range;
+        let sequences = objects
+            .entries
+            .iter()
+            .copied()
+            .filter(|&s| range.contains(s));
+        let size = |sequence| objects.logs.get(&sequence).copied();
+        self.progress.grow(
+            sequences
+                .clone()
+                .filter_map(size)
+                .fold(0, u64::saturating_add),
+        );
+
+        let archive = self.archive;
+        let store = archive.store.as_ref();
+        let mut entries = stream::iter(sequences)
+            .map(|sequence| async move {
+                let key = source.manifest_key(sequence);
+                (sequence, entries::read_one(store, key).await)
+            })
+            .buffered(ENTRIES_IN_FLIGHT);
+        let mut walk = ChainWalk::new(range);
+        let mut judging: JoinSet<Judgement> = JoinSet::new();
+        while let Some((sequence, read)) = entries.next().await {
+            self.report.files = self.report.files.saturating_add(1);
+            let stored = match read {
+                Ok(stored) => stored,
+                Err(error) => {
+                    walk.skip_unreadable();
+                    let finding = Finding::of_entry(source.manifest_key(sequence), &error);
+                    self.report
+                        .findings
+                        .push(finding.about(Subject { source, sequence }));
+                    continue;
+                }
+            };
+            self.chain(source, &mut walk, &stored);
+            if let Some(suspect) = self.suspect(&stored, size(sequence)) {
+                if judging.len() >= OBJECTS_IN_FLIGHT {
+                    self.take_next(&mut judging).await;
+                }
+                judging.spawn(suspect.judge(archive.clone()));
+            }
+        }
+        while !judging.is_empty() {
+            self.take_next(&mut judging).await;
+        }
+    }
+
+    fn chain(&mut self, source: &SourceIdentity, walk: &mut ChainWalk, stored: &StoredEntry) {
+        let broken = walk.push(stored);
+        self.report
+            .findings
+            .extend(broken.iter().map(|found| Finding::of_chain(source, found)));
+        let subject = Subject {
+            source,
+            sequence: stored.entry.sequence,
+        };
+        self.report
+            .findings
+            .extend(Flaw::of(&stored.entry).into_iter().map(|flaw| {
+                let key = stored.entry.object.key.clone();
+                Finding::new(Kind::FlawedFile, Exit::Ok, key, flaw.to_string()).about(subject)
+            }));
+    }
+
+    /// The file to be judged, if its entry is fit to say which that is.
+    fn suspect(&mut self, stored: &StoredEntry, listed_size: Option<u64>) -> Option<Suspect> {
+        match ArchivedFile::of(stored) {
+            Ok(file) => Some(Suspect::new(stored, file, listed_size)),
+            Err(fault) => {
+                let (source, sequence) = (&stored.entry.source, stored.entry.sequence);
+                let finding = Finding::of_fault(stored.key.clone(), &fault);
+                self.report
+                    .findings
+                    .push(finding.about(Subject { source, sequence }));
+                None
+            }
+        }
+    }
+
+    async fn take_next(&mut self, judging: &mut JoinSet<Judgement>) {
+        let judgement = match judging.join_next().await {
+            Some(Ok(judgement)) => judgement,
+            Some(Err(failed)) => std::panic::resume_unwind(failed.into_panic()),
+            None => return,
+        };
+        self.progress.add(judgement.stored_bytes);
+        self.report.plain_bytes = self
+            .report
+            .plain_bytes
+            .saturating_add(judgement.plain_bytes);
+        match judgement.finding {
+            None => self.report.sound_files = self.report.sound_files.saturating_add(1),
+            Some(finding) => self.report.findings.push(finding),
+        }
+        if !self.report.findings.is_empty() {
+            self.progress
+                .note(format!("{} findings", self.report.findings.len()));
+        }
+    }
+
+    /// Objects whose entry is not there. An entry is written after its object: as many as an
+    /// archiver has lanes may be on their way, behind the last entry.
+    fn unrecorded(&mut self, source: &SourceIdentity, objects: &SourceObjects) {
+        let unrecorded = objects
+            .logs
+            .keys()
+            .filter(|sequence| !objects.entries.contains(sequence));
+        let unrecorded: Vec<Sequence> = unrecorded
+            .copied()
+            .filter(|&sequence| self.range.contains(sequence))
+            .collect();
+        let behind =
+            |sequence: &Sequence| objects.entries.last().is_none_or(|last| sequence > last);
+        let in_flight = unrecorded.iter().filter(|s| behind(s)).count() <= MAX_LANES as usize;
+        for sequence in unrecorded {
+            let key = source.log_key(sequence);
+            let finding = if in_flight && behind(&sequence) {
+                let message =
+                    "its manifest entry is not there: probably it is about to be committed";
+                Finding::new(Kind::InFlight, Exit::Ok, key, message)
+            } else {
+                let message = format!(
+                    "the object is there, and its manifest entry {} is missing",
+                    source.manifest_key(sequence)
+                );
+                Finding::new(Kind::UnrecordedObject, Exit::Gap, key, message).advise(
+                    "restore the entry from another destination or the bucket's older versions",
+                )
+            };
+            self.report
+                .findings
+                .push(finding.about(Subject { source, sequence }));
+        }
+    }
+
+    /// Ends of the range that the archive does not reach.
+    fn not_archived(&mut self, source: &SourceIdentity, objects: &SourceObjects) {
+        let first = objects
+            .entries
+            .range(self.range.from().unwrap_or_default()..)
+            .next();
+        let short = self
+            .range
+            .from()
+            .filter(|from| first.is_none_or(|first| from < first));
+        let last = objects.entries.last();
+        let beyond = self
+            .range
+            .to()
+            .filter(|to| last.is_none_or(|last| last < to));
+        for sequence in short.into_iter().chain(beyond) {
+            let message = "asked for, and not archived";
+            let finding =
+                Finding::new(Kind::Gap, Exit::Gap, source.manifest_key(sequence), message);
+            self.report
+                .findings
+                .push(finding.about(Subject { source, sequence }));
+        }
+    }
+}
