@@ -2,11 +2,11 @@
 
 use std::fmt::Debug;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 
 /// Tells the time.
 pub trait Clock: Debug + Send + Sync {
-    /// Now, in UTC.
+    /// Now, in UTC, to the microsecond: as MySQL tells commit times.
     fn now(&self) -> Timestamp;
 }
 
@@ -16,6 +16,8 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        let now = Timestamp::now();
+        // Rounding fails only at the end of time.
+        now.round(Unit::Microsecond).unwrap_or(now)
     }
 }

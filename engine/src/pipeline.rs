@@ -361,13 +361,13 @@ impl Sealed {
 
 /// Says what is odd about a file. It is archived all the same.
 fn flag(sealed: &Sealed, identity: &ObjectIdentity) {
+    let file = &identity.file_name;
     if let Some(damage) = &sealed.summary.damage {
-        tracing::warn!(
-            file = identity.file_name,
-            offset = damage.offset,
-            reason = damage.reason,
-            "damaged binlog: archived byte for byte, and flagged"
-        );
+        let (offset, reason) = (damage.offset, &damage.reason);
+        tracing::warn!(file, offset, reason, "damaged: archived byte for byte, and flagged");
+    } else if let Some(obstacle) = &sealed.summary.obstacle {
+        let (offset, reason) = (obstacle.offset, &obstacle.reason);
+        tracing::warn!(file, offset, reason, "a replay must not pass this unasked: archived, and flagged");
     }
 }
 

@@ -106,6 +106,7 @@ impl Opened {
                 sequence: Sequence(sequence),
             },
             name: format!("binlog.{sequence:06}"),
+            path: None,
             size: sequence,
             fingerprint: None,
         }

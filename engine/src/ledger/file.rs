@@ -147,7 +147,7 @@ fn read_fingerprint(columns: StoredFingerprint) -> Result<Option<Fingerprint>, L
 
 /// Paths come out of the index, which is UTF-8.
 fn stored_path(path: Option<&Path>) -> Result<Option<&str>, LedgerError> {
-    let text = |path: &Path| LedgerError::damaged("a path that is not UTF-8", path.display());
+    let text = |path: &Path| LedgerError::damaged("a path that is not UTF-8", &path.display());
     path.map(|path| path.to_str().ok_or_else(|| text(path)))
         .transpose()
 }

@@ -79,6 +79,7 @@ impl Bench {
         NewFile {
             key: self.key(sequence),
             name: format!("binlog.{sequence:06}"),
+            path: None,
             size: 100 + sequence,
             fingerprint: Some(Fingerprint {
                 device: u64::MAX,
