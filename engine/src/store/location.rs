@@ -189,6 +189,10 @@ fn key_defect(key: &str) -> Option<&'static str> {
     if key.chars().any(char::is_control) {
         return Some("has a control character");
     }
+    // SeaweedFS takes it for a slash.
+    if key.contains('\\') {
+        return Some("has a backslash");
+    }
     if key.split('/').next() == Some(STAGING) {
         return Some("lies where unfinished uploads are kept");
     }
@@ -315,6 +319,7 @@ mod tests {
             "a/",
             "a\0b",
             "a\nb",
+            "a\\b",
             ".gtide-uploads/x",
             ".gtide-uploads",
             &long_segment,

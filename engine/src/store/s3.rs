@@ -254,6 +254,8 @@ impl ObjectStore for S3Store {
             let folders = folders.filter_map(|full| full.strip_prefix(&self.bucket.prefix));
             prefixes.extend(folders.map(str::to_owned));
         }
+        // SeaweedFS orders folders without their slash.
+        prefixes.sort_unstable();
         Ok(prefixes)
     }
 
