@@ -1,4 +1,4 @@
-//! Where archives live: one contract, one suite that proves it ([`conformance`]), a backend per scheme.
+//! Where archives live: one contract, one suite that proves it (`conformance`), a backend per scheme.
 //!
 //! # Owns
 //! Keys and bytes, nothing of their meaning. Every key is relative to the prefix in the store's URL.
@@ -278,8 +278,9 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// Those of the service; call again.
     async fn abort_upload(&self, key: &ObjectKey, id: &UploadId) -> Result<(), StoreError>;
 
-    /// All uploads of keys that begin with `prefix` that have begun and not ended, ascending by
-    /// key, then age. They never expire by themselves (TRAPS 29), so whoever begins uploads looks here for what it has forgotten.
+    /// All uploads of keys that begin with `prefix` that have begun and not ended, ascending by key, then
+    /// age. They never expire by themselves (TRAPS 29), so whoever begins uploads looks here for what
+    /// it has forgotten.
     ///
     /// # Errors
     /// Those of the service.

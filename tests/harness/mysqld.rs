@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::lab::lab_program;
 use super::process::{Process, tail, wait_until};
 
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// Small enough that several run side by side.
 const SMALL: &[&str] = &[
@@ -142,7 +142,7 @@ impl Mysqld {
         self.dir.path().join("mysqld.log")
     }
 
-    /// SIGKILL: the last binlog ends in neither ROTATE nor STOP, its IN_USE flag is set.
+    /// SIGKILL: the last binlog ends in neither ROTATE nor STOP, its `IN_USE` flag is set.
     pub fn kill9(&mut self) {
         self.process.take().expect("mysqld runs").kill9();
     }

@@ -89,6 +89,14 @@ struct State {
     heads: Vec<String>,
 }
 
+impl State {
+    fn act_on(&mut self, head: &str) -> Option<Act> {
+        self.heads.push(head.to_owned());
+        let mut rules = self.rules.iter_mut();
+        rules.find_map(|rule| rule.takes(head).then(|| rule.act.clone()))
+    }
+}
+
 /// A proxy; it ends when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
@@ -157,15 +165,7 @@ impl Drop for Proxy {
 /// One request. `None` when either side went away, which is what is tested.
 async fn serve(mut client: TcpStream, upstream: String, state: Arc<Mutex<State>>) -> Option<()> {
     let request = Request::read(&mut client).await?;
-    let act = {
-        let mut state = state.lock().unwrap();
-        state.heads.push(request.head.clone());
-        let rule = state
-            .rules
-            .iter_mut()
-            .find_map(|rule| rule.takes(&request.head).then(|| rule.act.clone()));
-        rule
-    };
+    let act = state.lock().unwrap().act_on(&request.head);
     match act {
         Some(Act::Delay(delay)) => {
             tokio::time::sleep(delay).await;
@@ -210,6 +210,7 @@ async fn serve(mut client: TcpStream, upstream: String, state: Arc<Mutex<State>>
 /// RST instead of FIN.
 fn reset(client: TcpStream) {
     client.set_zero_linger().unwrap();
+    drop(client);
 }
 
 struct Request {

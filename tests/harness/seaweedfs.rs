@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::lab::lab_program;
 use super::process::{Process, tail, wait_until};
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 
 /// Ports are taken from here; SeaweedFS adds 10,000 for gRPC. Both stay below the range (32768 and up)
 /// from which the kernel gives ports to outgoing connections.
@@ -97,25 +97,8 @@ impl SeaweedFs {
             process,
             dir,
         };
-        store.create_bucket(master)?;
+        create_bucket(master)?;
         Ok(store)
-    }
-
-    /// Through the server's own shell, which asks for no identity.
-    fn create_bucket(&self, master: u16) -> Result<(), String> {
-        let mut shell = Command::new(lab_program("weed"));
-        shell
-            .arg("shell")
-            .arg(format!("-master=127.0.0.1:{master}"));
-        let mut output = String::new();
-        let created = wait_until(READY_WITHIN, || {
-            output = run(
-                &mut shell,
-                &format!("s3.bucket.create -name {}\n", Self::BUCKET),
-            );
-            run(&mut shell, "s3.bucket.list\n").contains(Self::BUCKET)
-        });
-        if created { Ok(()) } else { Err(output) }
     }
 
     /// `http://127.0.0.1:port`
@@ -137,6 +120,23 @@ impl SeaweedFs {
     pub fn log(&self) -> PathBuf {
         self.dir.path().join("log")
     }
+}
+
+/// Through the server's own shell, which asks for no identity.
+fn create_bucket(master: u16) -> Result<(), String> {
+    let mut shell = Command::new(lab_program("weed"));
+    shell
+        .arg("shell")
+        .arg(format!("-master=127.0.0.1:{master}"));
+    let mut output = String::new();
+    let created = wait_until(READY_WITHIN, || {
+        output = run(
+            &mut shell,
+            &format!("s3.bucket.create -name {}\n", SeaweedFs::BUCKET),
+        );
+        run(&mut shell, "s3.bucket.list\n").contains(SeaweedFs::BUCKET)
+    });
+    if created { Ok(()) } else { Err(output) }
 }
 
 fn run(shell: &mut Command, line: &str) -> String {

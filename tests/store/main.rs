@@ -4,6 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::indexing_slicing,
     missing_docs,
     reason = "a test suite"
@@ -76,10 +77,8 @@ fn through(server: &SeaweedFs, proxy: &Proxy) -> Arc<dyn ObjectStore> {
 #[ignore = "needs the lab: tests/lab/install"]
 async fn a_real_s3_server_keeps_the_contract() {
     let server = SeaweedFs::start();
-    for prefix in ["", "my archive/deep"] {
-        let config = config(&server, server.endpoint(), prefix);
-        conformance::all(&|| connect(&config).unwrap(), "contract/").await;
-    }
+    let config = config(&server, server.endpoint(), "my%20archive/deep");
+    conformance::all(&|| connect(&config).unwrap(), "contract/").await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::layout::ObjectKey;
 /// into it, in any store, so that an archive can be copied from one store to another.
 pub(super) const STAGING: &str = ".gtide-uploads";
 
-/// The longest segment of a key, in bytes: NAME_MAX of the usual file systems.
+/// The longest segment of a key, in bytes: `NAME_MAX` of the usual file systems.
 const MAX_SEGMENT_LEN: usize = 255;
 
 /// A store's URL, understood.
