@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - When a function here returns `Ok`, both the bytes and the directory entries that lead to them
-//!   are on the disk (`fsync` of the file, then of its parent: fsync(2), "calling fsync() does not
+//!   are on the disk (`fsync` of the file, then of its parent: `fsync(2)`, "calling `fsync()` does not
 //!   necessarily ensure that the entry in the directory … has also reached disk").
 //! - A file appears whole or not at all, under its name; nothing is overwritten except by [`replace`].
 //!

@@ -1,4 +1,4 @@
-//! Where archives live: one contract, one suite that proves it ([`conformance`]), a backend per scheme.
+//! Where archives live: one contract, one suite that proves it (`conformance`), a backend per scheme.
 //!
 //! # Owns
 //! Keys and bytes, nothing of their meaning. Every key is relative to the prefix in the store's URL.
@@ -22,8 +22,9 @@
 //! call waits for ever on a silent peer: see [`Timeouts`].
 //!
 //! # Limits
-//! Concurrency and memory are the caller's: a store holds no more than the bodies it was given.
+//! No key may be another key's folder (`a` and `a/b`): a directory cannot hold both. Concurrency and memory are the caller's: a store holds no more than the bodies it was given.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -148,6 +149,12 @@ pub struct PendingUpload {
     pub started: Timestamp,
 }
 
+impl PendingUpload {
+    fn by_key_and_age(&self, other: &Self) -> Ordering {
+        (&self.key, self.started).cmp(&(&other.key, other.started))
+    }
+}
+
 /// A place for objects. See the [module](self) for what all backends promise.
 #[async_trait]
 pub trait ObjectStore: fmt::Debug + Send + Sync {
@@ -188,9 +195,14 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         range: Option<Range<u64>>,
     ) -> Result<ByteStream, StoreError>;
 
-    /// All objects whose key begins with `prefix` and is greater than `start_after`, ascending by the
-    /// bytes of the key. Pages are fetched as the stream is read (1,000 keys each: TRAPS 31); what is
-    /// created meanwhile may or may not be seen.
+    /// All objects whose key begins with `prefix` and is greater than `start_after`. Pages are fetched
+    /// as the stream is read (1,000 keys each: TRAPS 31); what is created meanwhile may or may not be
+    /// seen.
+    ///
+    /// Those of one folder MUST come ascending by the bytes of their keys. S3 and `file://` keep that
+    /// order over all folders; stores that are file systems within (SeaweedFS) sort a folder by its name
+    /// without the slash, so that there `a/x` comes before `a-b`, and `start_after` follows that order.
+    /// Whoever begins in the middle names one folder as `prefix`.
     fn list(
         &self,
         prefix: &str,
@@ -266,8 +278,9 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// Those of the service; call again.
     async fn abort_upload(&self, key: &ObjectKey, id: &UploadId) -> Result<(), StoreError>;
 
-    /// All uploads of keys that begin with `prefix` that have begun and not ended. They never expire by
-    /// themselves (TRAPS 29), so whoever begins uploads looks here for what it has forgotten.
+    /// All uploads of keys that begin with `prefix` that have begun and not ended, ascending by key, then
+    /// age. They never expire by themselves (TRAPS 29), so whoever begins uploads looks here for what
+    /// it has forgotten.
     ///
     /// # Errors
     /// Those of the service.

@@ -276,14 +276,15 @@ impl ServiceFailure {
             301 | 307 => Meaning::OtherRegion,
             401 | 403 => Meaning::Denied,
             501 => Meaning::NotImplemented,
-            408 | 429 | 500.. => Meaning::Passing,
+            // An error in an answer that began as a success (TRAPS 29) comes from the service's side.
+            200..=299 | 408 | 429 | 500.. => Meaning::Passing,
             _ => Meaning::Refused,
         }
     }
 
     fn hint(&self) -> Option<String> {
         let hint = match self.meaning() {
-            Meaning::Passing => return None,
+            Meaning::Passing | Meaning::Refused => return None,
             Meaning::Expired => "the credentials have expired: renew what `credentials` names",
             Meaning::Denied => {
                 "check `credentials`, and that they may get, put and list objects, and abort and list uploads, in this bucket and prefix"
@@ -300,7 +301,6 @@ impl ServiceFailure {
                 "this store lacks conditional writes or multipart checksums, without which an archive is not safe: use another or a newer one"
             }
             Meaning::Kms => "check the bucket's default encryption key and the right to use it",
-            Meaning::Refused => return None,
         };
         Some(hint.to_owned())
     }
@@ -439,6 +439,7 @@ mod tests {
             (500, Some("InternalError")),
             (400, Some("RequestTimeout")),
             (200, Some("InternalError")),
+            (200, Some("SomethingNew")),
             (409, Some("OperationAborted")),
             (409, Some("ConditionalRequestConflict")),
             (400, Some("BadDigest")),

@@ -265,6 +265,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_listing_is_in_byte_order_over_all_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let sorted = [
+            "a!", "a-b", "a.b", "a/a", "a/b/c", "a/b0", "a0", "ab/c", "b",
+        ];
+        for name in sorted.iter().rev() {
+            store.put_if_absent(&key(name), "x".into()).await.unwrap();
+        }
+        let list = async |prefix: &str, after: Option<&str>| -> Vec<String> {
+            let after = after.map(key);
+            let listed = store.list(prefix, after.as_ref());
+            listed
+                .map_ok(|object| object.key.to_string())
+                .try_collect()
+                .await
+                .unwrap()
+        };
+        assert_eq!(list("", None).await, sorted);
+        assert_eq!(list("a", None).await, sorted[..8]);
+        for (index, name) in sorted.iter().enumerate() {
+            assert_eq!(list("", Some(name)).await, sorted[index + 1..], "{name}");
+        }
+        assert_eq!(list("", Some("a/b/")).await, sorted[4..]);
+        assert_eq!(list("", Some("a/b/zz")).await, sorted[5..]);
+        assert_eq!(list("", Some("zz")).await, Vec::<String>::new());
+    }
+
+    #[tokio::test]
     async fn foreign_files_do_no_harm() {
         use std::os::unix::ffi::OsStrExt;
         let dir = tempfile::tempdir().unwrap();
@@ -351,6 +380,26 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(read_all(store.as_ref(), &key, 10).await.unwrap(), body);
+    }
+
+    #[tokio::test]
+    async fn an_upload_id_is_no_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir.path().join("root"));
+        durable_fs::create_dir_all(&dir.path().join("root/.gtide-uploads")).unwrap();
+        durable_fs::create_dir_all(&dir.path().join("outside")).unwrap();
+        let facts = br#"{"key": "object", "size": 1, "crc32c": 0}"#;
+        durable_fs::replace(&dir.path().join("outside/upload.json"), facts).unwrap();
+        durable_fs::replace(&dir.path().join("outside/data"), b"x").unwrap();
+        for id in ["../../outside", "", ".", "/etc"] {
+            let id = UploadId::new(id);
+            assert_eq!(
+                store.uploaded_parts(&key("object"), &id).await.unwrap(),
+                None
+            );
+            store.abort_upload(&key("object"), &id).await.unwrap();
+        }
+        assert!(dir.path().join("outside/data").exists());
     }
 
     #[tokio::test]

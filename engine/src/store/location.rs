@@ -12,7 +12,7 @@ use crate::layout::ObjectKey;
 /// into it, in any store, so that an archive can be copied from one store to another.
 pub(super) const STAGING: &str = ".gtide-uploads";
 
-/// The longest segment of a key, in bytes: NAME_MAX of the usual file systems.
+/// The longest segment of a key, in bytes: `NAME_MAX` of the usual file systems.
 const MAX_SEGMENT_LEN: usize = 255;
 
 /// A store's URL, understood.
@@ -189,6 +189,10 @@ fn key_defect(key: &str) -> Option<&'static str> {
     if key.chars().any(char::is_control) {
         return Some("has a control character");
     }
+    // SeaweedFS takes it for a slash.
+    if key.contains('\\') {
+        return Some("has a backslash");
+    }
     if key.split('/').next() == Some(STAGING) {
         return Some("lies where unfinished uploads are kept");
     }
@@ -315,6 +319,7 @@ mod tests {
             "a/",
             "a\0b",
             "a\nb",
+            "a\\b",
             ".gtide-uploads/x",
             ".gtide-uploads",
             &long_segment,

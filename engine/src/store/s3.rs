@@ -1,7 +1,7 @@
 //! `s3://`: AWS S3 and what speaks its protocol, through the AWS SDK.
 //!
 //! # How the contract is kept
-//! - *Nothing is overwritten*: `If-None-Match: *` on every PutObject and CompleteMultipartUpload. A store
+//! - *Nothing is overwritten*: `If-None-Match: *` on every `PutObject` and `CompleteMultipartUpload`. A store
 //!   that does not know it must answer 501; one that silently ignores it is no place for an archive.
 //! - *Bytes are checked*: a CRC32C computed here goes in a header with each body, and the CRC32C of the
 //!   whole object with the completion (checksum type `FULL_OBJECT`), so the store refuses what does not fit.
@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::types::ChecksumMode;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -191,7 +192,11 @@ impl ObjectStore for S3Store {
         let request = request.bucket(self.bucket_name()).key(self.full_key(key));
         let answer = match request.checksum_mode(ChecksumMode::Enabled).send().await {
             Ok(answer) => answer,
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_not_found()) => {
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(HeadObjectError::is_not_found) =>
+            {
                 return Ok(None);
             }
             Err(error) => return Err(failing.by(error)),
@@ -254,6 +259,8 @@ impl ObjectStore for S3Store {
             let folders = folders.filter_map(|full| full.strip_prefix(&self.bucket.prefix));
             prefixes.extend(folders.map(str::to_owned));
         }
+        // SeaweedFS orders folders without their slash.
+        prefixes.sort_unstable();
         Ok(prefixes)
     }
 

@@ -212,7 +212,7 @@ pub(super) fn list(tree: &Tree, prefix: &str) -> Result<Vec<PendingUpload>, Stor
         object: tree.url().to_owned(),
         source,
     })?;
-    pending.sort_unstable_by(|a, b| (&a.key, a.started).cmp(&(&b.key, b.started)));
+    pending.sort_unstable_by(PendingUpload::by_key_and_age);
     Ok(pending)
 }
 

@@ -31,6 +31,9 @@ const MAX_RESUMES: u32 = 1000;
 /// Before the first resumption; it doubles with each one that brings nothing.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
+/// Servers read positions as signed numbers.
+const GREATEST_POSITION: u64 = i64::MAX as u64;
+
 /// An object, or a range of it, being read.
 #[derive(Debug)]
 struct Download {
@@ -184,9 +187,10 @@ async fn request(
     range: Option<Range<u64>>,
     if_match: Option<String>,
 ) -> Result<GetObjectOutput, StoreError> {
-    let header = range
-        .as_ref()
-        .map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+    let header = range.as_ref().map(|range| {
+        let last = range.end.saturating_sub(1).min(GREATEST_POSITION);
+        format!("bytes={}-{last}", range.start)
+    });
     let answer = store
         .client()
         .await?

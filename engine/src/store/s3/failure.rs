@@ -10,7 +10,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use crate::store::{Operation, ServiceFailure, StoreError};
 
 /// The longest `Retry-After` that is taken seriously.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// What was being done to what, for the error that may come of it.
 #[derive(Debug, Clone)]

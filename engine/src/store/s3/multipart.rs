@@ -3,6 +3,8 @@
 //! Every part carries its CRC32C, the completion that of the whole object; S3 combines the parts' own
 //! and refuses what does not fit. Parts are atomic: a part is there whole, or not.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{
     self, ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart,
@@ -54,7 +56,8 @@ impl S3Store {
         let request = self.client().await?.list_parts();
         let request = request.bucket(self.bucket_name()).key(self.full_key(key));
         let mut pages = request.upload_id(id.as_str()).into_paginator().send();
-        let mut parts = Vec::new();
+        // By number: SeaweedFS lists a part that was sent twice twice.
+        let mut parts = BTreeMap::new();
         while let Some(page) = pages.next().await {
             let page = match page.map_err(|error| failing.by(error)) {
                 Ok(page) => page,
@@ -63,11 +66,11 @@ impl S3Store {
             };
             for part in page.parts() {
                 let receipt = receipt_of(part);
-                parts.push(receipt.ok_or_else(|| failing.oddly("a part without its number"))?);
+                let receipt = receipt.ok_or_else(|| failing.oddly("a part without its number"))?;
+                parts.insert(receipt.number, receipt);
             }
         }
-        parts.sort_unstable_by_key(|part| part.number);
-        Ok(Some(parts))
+        Ok(Some(parts.into_values().collect()))
     }
 
     pub(super) async fn send_part(
@@ -197,6 +200,8 @@ impl S3Store {
             }
             let next = (page.next_key_marker, page.next_upload_id_marker);
             if page.is_truncated != Some(true) {
+                // SeaweedFS gives them in no order.
+                pending.sort_unstable_by(PendingUpload::by_key_and_age);
                 return Ok(pending);
             }
             if next.0.is_none() || next == markers {

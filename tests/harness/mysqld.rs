@@ -1,0 +1,157 @@
+//! A real MySQL server in a temporary data directory, on a private socket.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::lab::lab_program;
+use super::process::{Process, tail, wait_until};
+
+const READY_WITHIN: Duration = Duration::from_mins(2);
+
+/// Small enough that several run side by side.
+const SMALL: &[&str] = &[
+    "--innodb-buffer-pool-size=32M",
+    "--innodb-redo-log-capacity=16M",
+    "--performance-schema=OFF",
+    "--max-connections=20",
+    "--skip-networking",
+];
+
+/// Binary logs with GTIDs, as gtide wants them; a test's own arguments come behind and win.
+const LOGGING: &[&str] = &[
+    "--log-bin=binlog",
+    "--server-id=1",
+    "--gtid-mode=ON",
+    "--enforce-gtid-consistency=ON",
+];
+
+/// A server, running or not, and its data directory.
+#[derive(Debug)]
+pub struct Mysqld {
+    process: Option<Process>,
+    dir: TempDir,
+}
+
+impl Mysqld {
+    /// Makes a data directory and starts a server on it, with `args` beside the defaults.
+    pub fn start(args: &[&str]) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("gtide-mysqld-")
+            .tempdir()
+            .unwrap();
+        let mut server = Self { process: None, dir };
+        let log = server.log();
+        let status = server
+            .command()
+            .arg("--initialize-insecure")
+            .arg(format!("--log-error={}", log.display()))
+            .args(SMALL)
+            .status()
+            .unwrap();
+        assert!(
+            status.success(),
+            "mysqld --initialize-insecure:\n{}",
+            tail(&log)
+        );
+        server.start_again(args);
+        server
+    }
+
+    /// Starts the server that was ended, with these `args` beside the defaults.
+    pub fn start_again(&mut self, args: &[&str]) {
+        assert!(self.process.is_none(), "mysqld runs already");
+        let (log, socket) = (self.log(), self.socket());
+        let mut command = self.command();
+        command
+            .arg(format!("--socket={}", socket.display()))
+            .arg(format!(
+                "--pid-file={}",
+                self.dir.path().join("pid").display()
+            ))
+            .args(SMALL)
+            .args(LOGGING)
+            .args(args);
+        let mut process = Process::start(&mut command, &log);
+        let is_ready = wait_until(READY_WITHIN, || {
+            process.ended().is_some() || (socket.exists() && self.try_sql("SELECT 1").is_ok())
+        });
+        assert!(
+            is_ready && process.ended().is_none(),
+            "mysqld does not start:\n{}",
+            tail(&log)
+        );
+        self.process = Some(process);
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(lab_program("mysqld"));
+        command
+            .arg("--no-defaults")
+            .arg(format!("--datadir={}", self.datadir().display()));
+        command
+    }
+
+    /// What the `mysql` client prints for `sql`: rows as lines, columns by tabs, no headings.
+    pub fn sql(&self, sql: &str) -> String {
+        self.try_sql(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// As [`Mysqld::sql`], with the client's complaint where it fails.
+    pub fn try_sql(&self, sql: &str) -> Result<String, String> {
+        let output = Command::new(lab_program("mysql"))
+            .args([
+                "--no-defaults",
+                "--user=root",
+                "--batch",
+                "--raw",
+                "--skip-column-names",
+            ])
+            .arg(format!("--socket={}", self.socket().display()))
+            .args(["--execute", sql])
+            .output()
+            .unwrap();
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout)
+                .trim_end()
+                .to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    /// Its data directory.
+    pub fn datadir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Its binary log index.
+    pub fn index(&self) -> PathBuf {
+        self.datadir().join("binlog.index")
+    }
+
+    /// Its socket, for clients.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("mysqld.sock")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("mysqld.log")
+    }
+
+    /// SIGKILL: the last binlog ends in neither ROTATE nor STOP, its `IN_USE` flag is set.
+    pub fn kill9(&mut self) {
+        self.process.take().expect("mysqld runs").kill9();
+    }
+
+    /// A clean shutdown: the last binlog ends in STOP.
+    pub fn shutdown(&mut self) {
+        let mut process = self.process.take().expect("mysqld runs");
+        self.sql("SHUTDOWN");
+        let has_ended = wait_until(READY_WITHIN, || process.ended().is_some());
+        assert!(has_ended, "mysqld does not stop:\n{}", tail(&self.log()));
+    }
+}
