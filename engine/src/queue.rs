@@ -48,9 +48,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::exit::{Diagnose, Exit};
 pub use crate::ledger::{ArchiveJob, Committed, Route};
-use crate::ledger::{
-    DestinationId, Discovery, FileKey, LaneName, Ledger, LedgerError, NewFile, Tx,
-};
+use crate::ledger::{DestinationId, FileKey, LaneName, Ledger, LedgerError, NewFile, Tx};
 use board::Board;
 pub use board::{RESTARTS_UNTIL_DOWN, Settled, StalledFile};
 pub use failure::{JobFailure, MAX_MESSAGE_LEN};
@@ -178,20 +176,18 @@ impl Queue {
         for batch in files.chunks(ENQUEUE_BATCH) {
             let now = self.clock.now();
             let mut tx = self.ledger.begin().await?;
-            let mut jobs = Vec::new();
-            for file in batch {
-                total.files += u64::from(tx.discover(file, now).await? == Discovery::New);
-                for &destination in destinations {
+            total.files += tx.discover_all(batch, now).await?;
+            let wanted = batch.iter().flat_map(|file| {
+                destinations.iter().map(|&destination| {
+                    let source = file.key.source;
                     let route = Route {
-                        source: file.key.source,
+                        source,
                         destination,
                     };
-                    let job = ArchiveJob::new(route, file.key.sequence);
-                    if !is_known(&mut tx, &job).await? {
-                        jobs.push(job);
-                    }
-                }
-            }
+                    ArchiveJob::new(route, file.key.sequence)
+                })
+            });
+            let jobs = unknown(&mut tx, wanted.collect()).await?;
             self.push_jobs(&mut tx, &jobs, now).await?;
             tx.commit().await?;
             total.jobs += jobs.len() as u64;
@@ -372,20 +368,26 @@ impl Diagnose for QueueError {
     }
 }
 
-/// Whether a job is queued already, in whatever lane, or done. The push would pass over a queued one in silence.
-async fn is_known(tx: &mut Tx, job: &ArchiveJob) -> Result<bool, LedgerError> {
-    let found: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM Jobs WHERE id = $1) OR EXISTS (
-           SELECT 1 FROM commits WHERE source = $2 AND destination = $3 AND sequence = $4)",
+/// Those jobs that are neither queued, in whatever lane, nor done. (The push would pass over a queued one in
+/// silence.)
+async fn unknown(tx: &mut Tx, jobs: Vec<ArchiveJob>) -> Result<Vec<ArchiveJob>, LedgerError> {
+    let mut wanted: BTreeMap<String, ArchiveJob> = jobs
+        .into_iter()
+        .map(|job| (id::of_job(&job).to_string(), job))
+        .collect();
+    let known: Vec<String> = sqlx::query_scalar(
+        "SELECT key FROM json_each($1) WHERE EXISTS (SELECT 1 FROM Jobs WHERE id = key)
+           OR EXISTS (SELECT 1 FROM commits WHERE source = value ->> '$.source'
+             AND destination = value ->> '$.destination' AND sequence = value ->> '$.sequence')",
     )
-    .bind(id::of_job(job).to_string())
-    .bind(job.route.source.stored())
-    .bind(job.route.destination.stored())
-    .bind(i64::try_from(job.sequence.0).unwrap_or(i64::MAX))
-    .fetch_one(tx.connection())
+    .bind(sqlx::types::Json(&wanted))
+    .fetch_all(tx.connection())
     .await
-    .map_err(LedgerError::database("look for a job"))?;
-    Ok(found)
+    .map_err(LedgerError::database("look for jobs"))?;
+    for id in known {
+        wanted.remove(&id);
+    }
+    Ok(wanted.into_values().collect())
 }
 
 async fn push(tx: &mut Tx, lane: LaneName, tasks: &[Task<Vec<u8>>]) -> Result<(), LedgerError> {

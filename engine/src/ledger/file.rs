@@ -152,6 +152,17 @@ fn stored_path(path: Option<&Path>) -> Result<Option<&str>, LedgerError> {
         .transpose()
 }
 
+/// A file as one statement for many of them takes it.
+#[derive(Serialize)]
+struct Discovered<'a> {
+    source: i64,
+    sequence: i64,
+    name: &'a str,
+    size: i64,
+    fingerprint: StoredFingerprint,
+    path: Option<&'a str>,
+}
+
 impl Tx {
     /// Records a file unless it is known.
     ///
@@ -162,30 +173,52 @@ impl Tx {
         file: &NewFile,
         at: Timestamp,
     ) -> Result<Discovery, LedgerError> {
-        let (device, inode, size, mtime_ns) = stored_fingerprint(file.fingerprint);
+        let new = self.discover_all(std::slice::from_ref(file), at).await?;
+        Ok(if new == 0 {
+            Discovery::Known
+        } else {
+            Discovery::New
+        })
+    }
+
+    /// Records those of many files that are not known, in one statement: a restart offers the whole index
+    /// again. Returns how many were new.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn discover_all(
+        &mut self,
+        files: &[NewFile],
+        at: Timestamp,
+    ) -> Result<u64, LedgerError> {
+        let rows: Vec<Discovered<'_>> = files
+            .iter()
+            .map(|file| {
+                Ok(Discovered {
+                    source: file.key.source.stored(),
+                    sequence: stored(file.key.sequence.0),
+                    name: &file.name,
+                    size: stored(file.size),
+                    fingerprint: stored_fingerprint(file.fingerprint),
+                    path: stored_path(file.path.as_deref())?,
+                })
+            })
+            .collect::<Result<_, LedgerError>>()?;
         let result = sqlx::query(
             "INSERT INTO files
                (source, sequence, name, size, device, inode, file_size, mtime_ns, discovered_at, path)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+             SELECT value ->> '$.source', value ->> '$.sequence', value ->> '$.name',
+               value ->> '$.size', value ->> '$.fingerprint[0]', value ->> '$.fingerprint[1]',
+               value ->> '$.fingerprint[2]', value ->> '$.fingerprint[3]', $2, value ->> '$.path'
+             FROM json_each($1) WHERE true
              ON CONFLICT (source, sequence) DO NOTHING",
         )
-        .bind(file.key.source.stored())
-        .bind(stored(file.key.sequence.0))
-        .bind(&file.name)
-        .bind(stored(file.size))
-        .bind(device)
-        .bind(inode)
-        .bind(size)
-        .bind(mtime_ns)
+        .bind(sqlx::types::Json(rows))
         .bind(at.as_microsecond())
-        .bind(stored_path(file.path.as_deref())?)
         .execute(self.connection())
         .await
-        .map_err(LedgerError::database("record a file"))?;
-        Ok(match result.rows_affected() {
-            0 => Discovery::Known,
-            _ => Discovery::New,
-        })
+        .map_err(LedgerError::database("record files"))?;
+        Ok(result.rows_affected())
     }
 }
 

@@ -1,8 +1,6 @@
 //! Opening the ledger: for the archiver (created, migrated) and for readers (neither).
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use tokio::sync::Semaphore;
 
 use super::{BUSY_TIMEOUT, Ledger, LedgerError, MAX_CONNECTIONS};
+use crate::durable_fs;
 
 /// The history of our migrations; the queue's tables have one of their own (migrations/README.md).
 const HISTORY: &str = "_gtide_migrations";
@@ -123,26 +122,13 @@ async fn connect(
 
 /// SQLite would create the file readable for all; its -wal and -shm files take over this one's mode.
 fn create_private(path: &Path) -> Result<(), LedgerError> {
-    let result = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|_| sync_parent(path));
-    match result {
+    match durable_fs::create_new(path, b"", 0o600) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(LedgerError::File {
             doing: "create",
             path: path.to_owned(),
             source: error,
         }),
         _ => Ok(()),
-    }
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
     }
 }
 
