@@ -94,6 +94,7 @@ impl Diagnose for FetchError {
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Exit::Transient,
                 io::ErrorKind::PermissionDenied
+                | io::ErrorKind::AlreadyExists
                 | io::ErrorKind::NotADirectory
                 | io::ErrorKind::ReadOnlyFilesystem => Exit::Usage,
                 _ => Exit::Unexpected,

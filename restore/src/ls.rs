@@ -144,7 +144,7 @@ fn files_table(files: &[FileSurvey]) -> Table {
         let end = if file.flawed {
             "flawed"
         } else {
-            end_word(file)
+            file.end
         };
         table.add_row([
             format!("  {}", file.sequence),
@@ -158,14 +158,6 @@ fn files_table(files: &[FileSurvey]) -> Table {
         ]);
     }
     table
-}
-
-fn end_word(file: &FileSurvey) -> &'static str {
-    match file.end {
-        engine::binlog::End::Rotate { .. } => "rotate",
-        engine::binlog::End::Stop => "stop",
-        engine::binlog::End::None => "none",
-    }
 }
 
 fn plain_table() -> Table {

@@ -103,8 +103,8 @@ pub struct FileSurvey {
     pub first_commit: Option<Timestamp>,
     /// Commit time of its last one.
     pub last_commit: Option<Timestamp>,
-    /// How it ends.
-    pub end: End,
+    /// How it ends: `rotate`, `stop`, or `none` when the server crashed.
+    pub end: &'static str,
     /// It has a flaw: see [`SourceSurvey::flaws`].
     pub flawed: bool,
     /// When it was committed to the archive.
@@ -228,7 +228,11 @@ impl FileSurvey {
             added: entry.binlog.added_gtids.clone(),
             first_commit: entry.binlog.first_commit,
             last_commit: entry.binlog.last_commit,
-            end: entry.binlog.end.clone(),
+            end: match entry.binlog.end {
+                End::Rotate { .. } => "rotate",
+                End::Stop => "stop",
+                End::None => "none",
+            },
             flawed: entry.binlog.damage.is_some() || entry.binlog.obstacle.is_some(),
             archived_at: entry.written_at,
         }
