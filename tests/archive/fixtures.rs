@@ -77,7 +77,7 @@ fn cat_through_mysqlbinlog_shows_the_same_transactions() {
 }
 
 fn mysqlbinlog() -> Command {
-    let mut command = Command::new(harness::lab_bin("mysqlbinlog"));
+    let mut command = Command::new(harness::lab_program("mysqlbinlog"));
     command.args(["--verify-binlog-checksum", "--verbose"]).env("TZ", "UTC");
     command
 }
