@@ -261,9 +261,10 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::AlreadyExists`] when an object is there, by whoever's hand: compare (see
-    /// [module](self)), then abort this upload. [`StoreError::Mismatch`] when the parts do not add up to
-    /// `facts`: abort, and begin again. [`StoreError::UploadUnknown`]: neither upload nor object are
-    /// there, begin again. After any other error it is unknown whether the object is there.
+    /// [module](self)). [`StoreError::Mismatch`] when the parts do not add up to `facts`. Neither can
+    /// ever become an object, so the upload was aborted, as far as that was possible: begin again where
+    /// there is need. [`StoreError::UploadUnknown`]: neither upload nor object are there, begin again.
+    /// After any other error it is unknown whether the object is there.
     async fn complete_upload(
         &self,
         key: &ObjectKey,

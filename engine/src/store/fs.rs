@@ -190,7 +190,12 @@ impl ObjectStore for FsStore {
     ) -> Result<(), StoreError> {
         let (id, parts, facts) = (id.clone(), parts.to_vec(), *facts);
         self.on_key(Operation::CompleteUpload, key, move |tree, key| {
-            staging::complete(tree, key, &id, &parts, &facts)
+            let result = staging::complete(tree, key, &id, &parts, &facts);
+            if let Err(StoreError::AlreadyExists { .. } | StoreError::Mismatch { .. }) = &result {
+                // Best effort: what is left is listed, and completing it again ends here again.
+                let _ = staging::abort(tree, key, &id);
+            }
+            result
         })
         .await
     }
@@ -403,6 +408,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_upload_belongs_to_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        store
+            .put_if_absent(&key("other"), "x".into())
+            .await
+            .unwrap();
+        let facts = UploadFacts { size: 1, crc32c: 0 };
+        let id = store.begin_upload(&key("object"), &facts).await.unwrap();
+        let parts = [PartReceipt {
+            number: 1,
+            size: 1,
+            etag: String::new(),
+            crc32c: None,
+        }];
+        let refused = store
+            .complete_upload(&key("other"), &id, &parts, &facts)
+            .await;
+        assert!(
+            matches!(refused, Err(StoreError::AlreadyExists { .. })),
+            "{refused:?}"
+        );
+        store.abort_upload(&key("other"), &id).await.unwrap();
+        let held = store.uploaded_parts(&key("object"), &id).await.unwrap();
+        assert_eq!(held, Some(vec![]), "untouched");
+    }
+
+    #[tokio::test]
     async fn a_part_behind_the_end_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
@@ -467,10 +500,7 @@ mod tests {
             matches!(late, Err(StoreError::UploadUnknown { .. })),
             "{late:?}"
         );
-        // It is still listed, so that whoever cleans up finds it.
-        assert_eq!(store.list_uploads("").await.unwrap().len(), 1);
-        store.abort_upload(&key("object"), &id).await.unwrap();
-        assert!(!upload.exists());
+        assert!(!upload.exists(), "what was left is gone");
         assert_eq!(keys(store.as_ref()).await, ["object"]);
     }
 

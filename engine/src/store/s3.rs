@@ -296,7 +296,12 @@ impl ObjectStore for S3Store {
         parts: &[PartReceipt],
         facts: &UploadFacts,
     ) -> Result<(), StoreError> {
-        self.complete(key, id, parts, facts).await
+        let result = self.complete(key, id, parts, facts).await;
+        if let Err(StoreError::AlreadyExists { .. } | StoreError::Mismatch { .. }) = &result {
+            // Best effort: what is left is listed, and completing it again ends here again.
+            let _ = self.abort(key, id).await;
+        }
+        result
     }
 
     async fn abort_upload(&self, key: &ObjectKey, id: &UploadId) -> Result<(), StoreError> {

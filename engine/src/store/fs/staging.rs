@@ -197,12 +197,16 @@ pub(super) fn abort(tree: &Tree, key: &ObjectKey, id: &UploadId) -> Result<(), S
     let Some(folder) = folder_of(tree, id) else {
         return Ok(());
     };
-    let removed = match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => durable_fs::sync_dir(&tree.staging()),
+    let remove = || match read_begun(&folder)? {
+        // Another object's: this key has no such upload.
+        Some(begun) if begun.key != *key => Ok(()),
+        _ => match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => durable_fs::sync_dir(&tree.staging()),
+        },
     };
-    removed.map_err(tree.io(Operation::AbortUpload, key))
+    remove().map_err(tree.io(Operation::AbortUpload, key))
 }
 
 pub(super) fn list(tree: &Tree, prefix: &str) -> Result<Vec<PendingUpload>, StoreError> {
