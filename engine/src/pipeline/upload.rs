@@ -43,6 +43,9 @@ use super::PipelineError;
 /// Parts of one object that are sent at once.
 pub const PARTS_IN_FLIGHT: usize = 2;
 
+/// Bytes at an object's beginning that hold its header and, for all but the smallest, ciphertext.
+const MAX_PREFIX: u64 = 32 * 1024;
+
 /// An object that is at its key, whole, as the store itself says.
 #[derive(Debug)]
 pub struct Verified {
@@ -84,15 +87,14 @@ impl Upload<'_> {
         let id = begun.map(|upload| UploadId::new(upload.token));
         let may_be_there = tried_before || id.is_some();
         if may_be_there && self.store.head(&key).await?.is_some() {
-            return self.verify(&key).await;
+            return self.recognise(&key).await;
         }
         match self.send(&key, id).await {
-            Ok(()) => {}
+            Ok(()) => self.verify(&key).await,
             // Another's object, or our own whose reply was lost: the comparison tells.
-            Err(PipelineError::Store(StoreError::AlreadyExists { .. })) => {}
-            Err(error) => return Err(error),
+            Err(PipelineError::Store(StoreError::AlreadyExists { .. })) => self.recognise(&key).await,
+            Err(error) => Err(error),
         }
-        self.verify(&key).await
     }
 
     async fn send(&self, key: &ObjectKey, id: Option<UploadId>) -> Result<(), PipelineError> {
@@ -192,27 +194,43 @@ impl Upload<'_> {
             .map_err(spooled)
     }
 
-    /// Compares what the store holds with what was sealed.
+    /// Verifies the object that was just sent: the store's own size and checksum.
     async fn verify(&self, key: &ObjectKey) -> Result<Verified, PipelineError> {
         let Some(there) = self.store.head(key).await? else {
             return Err(PipelineError::Vanished { key: key.clone() });
         };
         if there.size == self.facts.size && there.crc32c == Some(self.facts.crc32c) {
-            return Ok(Verified {
-                facts: self.facts.clone(),
-            });
+            return Ok(Verified { facts: self.facts.clone() });
         }
+        self.adopt(key).await
+    }
+
+    /// Verifies an object that was there before: size and checksum alone might be another
+    /// sealing's, once in four thousand million; its header holds the data key's envelope.
+    async fn recognise(&self, key: &ObjectKey) -> Result<Verified, PipelineError> {
+        let len = self.facts.size.min(MAX_PREFIX);
+        let ours = self.read_part(0, len).await?;
+        let body = self.store.get(key, Some(0..len)).await?;
+        let there: Vec<Bytes> = body.try_collect().await?;
+        if there.concat() == ours {
+            return self.verify(key).await;
+        }
+        self.adopt(key).await
+    }
+
+    /// Takes another sealing of the same plaintext for ours.
+    async fn adopt(&self, key: &ObjectKey) -> Result<Verified, PipelineError> {
         let found = self.read_back(key).await?;
-        if found.sha256 == self.sha256 {
-            Ok(Verified { facts: found.facts })
-        } else {
-            Err(PipelineError::ObjectConflict {
+        if found.sha256 != self.sha256 {
+            return Err(PipelineError::ObjectConflict {
                 key: key.clone(),
                 file_name: self.identity.file_name.clone(),
                 archived: found.sha256,
                 local: self.sha256,
-            })
+            });
         }
+        tracing::info!(%key, "adopted: an earlier sealing of the same file is there already");
+        Ok(Verified { facts: found.facts })
     }
 
     /// Reads the object at `key` back, authenticates all of it and says what it holds.
