@@ -90,7 +90,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Init(init) => init.run(&cli.global),
         Command::Run(run) => run.run(&cli.global),
-        Command::Status(status) => status.run(&cli.global),
+        Command::Status(_) => status::Status::run(&cli.global),
         Command::Key(key) => key.run(&cli.global),
         Command::Companion(args) => companion::exec(&args),
     }

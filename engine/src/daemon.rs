@@ -35,7 +35,7 @@ use crate::watch::{self, Watch, WatchError};
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// A source in trouble is scanned again this often.
-const TROUBLE_POLL: Duration = Duration::from_secs(60);
+const TROUBLE_POLL: Duration = Duration::from_mins(1);
 
 /// The spool is cleared this often at most, and this soon after a commit.
 const CLEAR_EVERY: Duration = Duration::from_secs(1);

@@ -364,10 +364,20 @@ fn flag(sealed: &Sealed, identity: &ObjectIdentity) {
     let file = &identity.file_name;
     if let Some(damage) = &sealed.summary.damage {
         let (offset, reason) = (damage.offset, &damage.reason);
-        tracing::warn!(file, offset, reason, "damaged: archived byte for byte, and flagged");
+        tracing::warn!(
+            file,
+            offset,
+            reason,
+            "damaged: archived byte for byte, and flagged"
+        );
     } else if let Some(obstacle) = &sealed.summary.obstacle {
         let (offset, reason) = (obstacle.offset, &obstacle.reason);
-        tracing::warn!(file, offset, reason, "a replay must not pass this unasked: archived, and flagged");
+        tracing::warn!(
+            file,
+            offset,
+            reason,
+            "a replay must not pass this unasked: archived, and flagged"
+        );
     }
 }
 

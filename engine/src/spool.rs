@@ -229,7 +229,7 @@ impl Spool {
                     path,
                 }),
                 None => {
-                    tracing::warn!(path = %path.display(), "unknown file among the pins: left alone")
+                    tracing::warn!(path = %path.display(), "unknown file among the pins: left alone");
                 }
             }
         }

@@ -218,12 +218,11 @@ impl Watch {
             .map(Fingerprint::of);
         let identity = self.file(entry.sequence, &entry.file_name);
         match self.spool.pin(&identity, &entry.path) {
-            Ok(Pin::Held) => {}
             Ok(Pin::Impossible { reason }) => *unpinned = Some(reason),
             Err(error @ SpoolError::Conflict { .. }) => return Err(error.into()),
             Err(error) if fingerprint.is_some() && entry.path.is_file() => return Err(error.into()),
-            // No file is there to be linked.
-            Err(_) => {}
+            // Held; or no file is there to be linked.
+            Ok(Pin::Held) | Err(_) => {}
         }
         Ok(NewFile {
             key: FileKey {
@@ -308,10 +307,9 @@ impl Watch {
         let named = file.path.clone().unwrap_or_default();
         let path = self.spool.readable(&identity, &named);
         match blocking(move || seal::summarise(&path)).await {
-            Ok(_) => true,
             Err(SealError::Read { source, .. }) => source.kind() != std::io::ErrorKind::NotFound,
             Err(SealError::Refused { .. } | SealError::NotAFile { .. }) => false,
-            Err(_) => true,
+            Ok(_) | Err(_) => true,
         }
     }
 }

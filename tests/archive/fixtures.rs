@@ -62,13 +62,23 @@ fn anonymous_transactions_are_archived() {
 fn cat_through_mysqlbinlog_shows_the_same_transactions() {
     let workspace = Workspace::of_fixture("binlog/mysql-9.7");
     assert_eq!(code(&workspace.run_all()), 0);
-    let files: Vec<_> =
-        (1..=14).map(|n| workspace.datadir().join(format!("binlog.{n:06}"))).collect();
+    let files: Vec<_> = (1..=14)
+        .map(|n| workspace.datadir().join(format!("binlog.{n:06}")))
+        .collect();
     let direct = mysqlbinlog().args(&files).output().unwrap();
     assert!(direct.status.success(), "{}", stderr(&direct));
 
-    let mut cat = workspace.restore().arg("cat").stdout(Stdio::piped()).spawn().unwrap();
-    let piped = mysqlbinlog().arg("-").stdin(cat.stdout.take().unwrap()).output().unwrap();
+    let mut cat = workspace
+        .restore()
+        .arg("cat")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let piped = mysqlbinlog()
+        .arg("-")
+        .stdin(cat.stdout.take().unwrap())
+        .output()
+        .unwrap();
     assert!(cat.wait().unwrap().success());
     assert!(piped.status.success(), "{}", stderr(&piped));
 
@@ -78,7 +88,9 @@ fn cat_through_mysqlbinlog_shows_the_same_transactions() {
 
 fn mysqlbinlog() -> Command {
     let mut command = Command::new(harness::lab_program("mysqlbinlog"));
-    command.args(["--verify-binlog-checksum", "--verbose"]).env("TZ", "UTC");
+    command
+        .args(["--verify-binlog-checksum", "--verbose"])
+        .env("TZ", "UTC");
     command
 }
 
@@ -87,7 +99,11 @@ fn mysqlbinlog() -> Command {
 fn transactions(output: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(output)
         .lines()
-        .filter(|line| !line.starts_with("# at ") && !line.contains("end_log_pos") && !line.contains("SQL_LOAD"))
+        .filter(|line| {
+            !line.starts_with("# at ")
+                && !line.contains("end_log_pos")
+                && !line.contains("SQL_LOAD")
+        })
         .map(str::to_owned)
         .collect()
 }
@@ -97,11 +113,19 @@ fn fetched_files_are_byte_identical() {
     let workspace = Workspace::of_fixture("binlog/mysql-9.7");
     assert_eq!(code(&workspace.run_all()), 0);
     let dir = workspace.path().join("fetched");
-    let output = workspace.restore().args(["fetch", "--dir"]).arg(&dir).output().unwrap();
+    let output = workspace
+        .restore()
+        .args(["fetch", "--dir"])
+        .arg(&dir)
+        .output()
+        .unwrap();
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     for n in 1..=14 {
         let name = format!("binlog.{n:06}");
-        assert_eq!(fs::read(dir.join(&name)).unwrap(), fs::read(workspace.datadir().join(&name)).unwrap());
+        assert_eq!(
+            fs::read(dir.join(&name)).unwrap(),
+            fs::read(workspace.datadir().join(&name)).unwrap()
+        );
     }
 }
 

@@ -21,7 +21,8 @@ const CATCH_UP: Duration = Duration::from_secs(30);
 fn every_closed_file_is_committed_in_order_while_the_server_writes() {
     let mysqld = Mysqld::start(&[]);
     let seaweed = SeaweedFs::start();
-    mysqld.sql("CREATE DATABASE d; CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v LONGTEXT)");
+    mysqld
+        .sql("CREATE DATABASE d; CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v LONGTEXT)");
     let workspace = workspace(&mysqld, &seaweed);
 
     let mut daemon = start(&workspace);
@@ -53,7 +54,8 @@ fn every_closed_file_is_committed_in_order_while_the_server_writes() {
 fn kill_9_while_archiving_loses_nothing() {
     let mysqld = Mysqld::start(&[]);
     let seaweed = SeaweedFs::start();
-    mysqld.sql("CREATE DATABASE d; CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v LONGTEXT)");
+    mysqld
+        .sql("CREATE DATABASE d; CREATE TABLE d.t (id INT AUTO_INCREMENT PRIMARY KEY, v LONGTEXT)");
     let workspace = workspace(&mysqld, &seaweed);
     let mut originals = BTreeMap::new();
     for round in 0..8 {
@@ -87,14 +89,23 @@ fn workspace(mysqld: &Mysqld, seaweed: &SeaweedFs) -> Workspace {
     );
     workspace.edit(
         "#credentials = \"file:/etc/gtide/credentials\"",
-        &format!("credentials = \"file:{}\"", seaweed.credentials_file().display()),
+        &format!(
+            "credentials = \"file:{}\"",
+            seaweed.credentials_file().display()
+        ),
     );
     workspace
 }
 
 fn start(workspace: &Workspace) -> Child {
     let log = fs::File::create(workspace.path().join("daemon.log")).unwrap();
-    workspace.gtide().arg("run").stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    workspace
+        .gtide()
+        .arg("run")
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 /// SIGINT: the daemon finishes what it has in hand and exits 0.
@@ -107,8 +118,10 @@ fn interrupt(daemon: &mut Child) {
 /// All files that the server closed, by the index.
 fn closed_files(mysqld: &Mysqld) -> Vec<String> {
     let index = fs::read_to_string(mysqld.index()).unwrap();
-    let mut names: Vec<String> =
-        index.lines().map(|line| line.trim_start_matches("./").to_owned()).collect();
+    let mut names: Vec<String> = index
+        .lines()
+        .map(|line| line.trim_start_matches("./").to_owned())
+        .collect();
     names.pop();
     names
 }
@@ -116,7 +129,10 @@ fn closed_files(mysqld: &Mysqld) -> Vec<String> {
 /// Keeps the bytes of files that are closed.
 fn remember(datadir: &Path, originals: &mut BTreeMap<String, Vec<u8>>) {
     let index = fs::read_to_string(datadir.join("binlog.index")).unwrap();
-    let mut names: Vec<&str> = index.lines().map(|line| line.trim_start_matches("./")).collect();
+    let mut names: Vec<&str> = index
+        .lines()
+        .map(|line| line.trim_start_matches("./"))
+        .collect();
     names.pop();
     for name in names {
         if !originals.contains_key(name) {
@@ -128,7 +144,11 @@ fn remember(datadir: &Path, originals: &mut BTreeMap<String, Vec<u8>>) {
 fn wait_for_watermark(workspace: &Workspace, watermark: u64) {
     let end = Instant::now() + CATCH_UP;
     loop {
-        let output = workspace.gtide().args(["status", "--format", "json"]).output().unwrap();
+        let output = workspace
+            .gtide()
+            .args(["status", "--format", "json"])
+            .output()
+            .unwrap();
         let reached = serde_json::from_slice::<serde_json::Value>(&output.stdout)
             .ok()
             .and_then(|status| status[0]["watermark"].as_u64());
@@ -136,7 +156,11 @@ fn wait_for_watermark(workspace: &Workspace, watermark: u64) {
             return;
         }
         let log = fs::read_to_string(workspace.path().join("daemon.log")).unwrap_or_default();
-        assert!(Instant::now() < end, "{reached:?} of {watermark}: {}\n{log}", stderr(&output));
+        assert!(
+            Instant::now() < end,
+            "{reached:?} of {watermark}: {}\n{log}",
+            stderr(&output)
+        );
         sleep(Duration::from_millis(200));
     }
 }
@@ -147,19 +171,34 @@ fn assert_byte_identical(
     originals: &BTreeMap<String, Vec<u8>>,
 ) {
     let dir = workspace.path().join("fetched");
-    let fetch = workspace.restore().args(["fetch", "--dir"]).arg(&dir).output().unwrap();
+    let fetch = workspace
+        .restore()
+        .args(["fetch", "--dir"])
+        .arg(&dir)
+        .output()
+        .unwrap();
     assert_eq!(code(&fetch), 0, "{}", stderr(&fetch));
     assert!(closed.len() > 5, "{closed:?}");
     for name in closed {
-        assert!(fs::read(dir.join(name)).unwrap() == originals[name], "{name} differs");
+        assert!(
+            fs::read(dir.join(name)).unwrap() == originals[name],
+            "{name} differs"
+        );
     }
     assert_eq!(fs::read_dir(&dir).unwrap().count(), closed.len());
 }
 
 /// The archive's GTIDs are the server's, less those of the active file.
 fn assert_gtids_are_the_servers(workspace: &Workspace, mysqld: &Mysqld) {
-    let output = workspace.gtide().args(["status", "--format", "json"]).output().unwrap();
-    let archived = json(&output)[0]["gtid_executed"].as_str().unwrap().to_owned();
+    let output = workspace
+        .gtide()
+        .args(["status", "--format", "json"])
+        .output()
+        .unwrap();
+    let archived = json(&output)[0]["gtid_executed"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     // What the active file adds is what the server executed since it began.
     let difference = mysqld.sql(&format!(
         "SELECT CONCAT('[', GTID_SUBTRACT(@@gtid_executed, '{archived}'), ']', \

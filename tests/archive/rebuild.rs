@@ -46,7 +46,11 @@ fn an_object_without_an_entry_is_adopted_after_it_was_read_back() {
     let output = workspace.run_once();
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert_eq!(json(&output)["sources"][0]["archived"], 1);
-    assert_eq!(fs::read(&object).unwrap(), before, "the object was overwritten");
+    assert_eq!(
+        fs::read(&object).unwrap(),
+        before,
+        "the object was overwritten"
+    );
     let verify = workspace.verify();
     assert_eq!(code(&verify), 0, "{}", stderr(&verify));
 }
@@ -59,8 +63,16 @@ fn numbering_that_began_anew_stops_as_a_conflict() {
     fs::copy(workspace.datadir().join("binlog.000003"), &first).unwrap();
     let output = workspace.run_once();
     assert_eq!(code(&output), 5, "{}", stderr(&output));
-    assert!(stderr(&output).contains("binlog.000001"), "{}", stderr(&output));
-    assert!(stderr(&output).contains("incarnation"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("binlog.000001"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(
+        stderr(&output).contains("incarnation"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(code(&workspace.verify()), 0, "the archive was touched");
 
     // What the hint says: another incarnation, another chain.
@@ -87,7 +99,11 @@ fn an_emptied_bucket_is_a_refusal() {
     fs::remove_dir_all(source_folder(&workspace).join("manifest")).unwrap();
     let output = workspace.run_once();
     assert_eq!(code(&output), 3, "{}", stderr(&output));
-    assert!(stderr(&output).contains("manifest/0000000013.json"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("manifest/0000000013.json"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 /// A copied file has another inode and time: its content decides.
@@ -110,11 +126,11 @@ fn a_file_lost_before_it_was_archived_becomes_a_gap() {
     let workspace = Workspace::of_fixture("binlog/mysql-9.7");
     let index = workspace.datadir().join("binlog.index");
     let whole = fs::read_to_string(&index).unwrap();
-    fs::write(&index, whole.lines().take(4).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    fs::write(&index, lines[..4].concat()).unwrap();
     assert_eq!(code(&workspace.run_once()), 0);
 
-    let without_4_and_5: String =
-        whole.lines().filter(|l| !l.ends_with("04") && !l.ends_with("05")).map(|l| format!("{l}\n")).collect();
+    let without_4_and_5 = [&lines[..3], &lines[5..]].concat().concat();
     fs::write(&index, without_4_and_5).unwrap();
     let output = workspace.run_once();
     assert_eq!(code(&output), 3, "{}", stderr(&output));
@@ -142,7 +158,11 @@ fn purged_files_are_archived_from_their_pins() {
         for n in 1..=13 {
             fs::remove_file(workspace.datadir().join(format!("binlog.{n:06}"))).unwrap();
         }
-        fs::write(workspace.datadir().join("binlog.index"), "./binlog.000014\n").unwrap();
+        fs::write(
+            workspace.datadir().join("binlog.index"),
+            "./binlog.000014\n",
+        )
+        .unwrap();
         fs::remove_file(folder.join("log")).unwrap();
         if ledger_is_lost {
             forget_the_ledger(&workspace);
@@ -151,11 +171,23 @@ fn purged_files_are_archived_from_their_pins() {
         assert_eq!(code(&output), 0, "{}", stderr(&output));
         assert_eq!(json(&output)["sources"][0]["watermark"], 13);
         assert_eq!(code(&workspace.verify()), 0);
-        let pins = workspace.path().join("spool/pin").read_dir().unwrap().next().unwrap();
-        assert_eq!(pins.unwrap().path().read_dir().unwrap().count(), 0, "a pin was left");
+        let pins = workspace
+            .path()
+            .join("spool/pin")
+            .read_dir()
+            .unwrap()
+            .next()
+            .unwrap();
+        assert_eq!(
+            pins.unwrap().path().read_dir().unwrap().count(),
+            0,
+            "a pin was left"
+        );
     }
 }
 
 fn source_folder(workspace: &Workspace) -> std::path::PathBuf {
-    workspace.archive().join("test/0d1a7e00-97a0-4000-8000-000000000001/1")
+    workspace
+        .archive()
+        .join("test/0d1a7e00-97a0-4000-8000-000000000001/1")
 }

@@ -19,9 +19,17 @@ const PEAK_KIB_MAX: u64 = 128 * 1024;
 #[ignore = "needs a minute and 3 GiB of disk"]
 fn peak_memory_of_a_file_of_1_gib_stays_under_128_mib() {
     let workspace = Workspace::empty();
-    fs::copy(fixture("binlog/mysql-9.7/auto.cnf"), workspace.datadir().join("auto.cnf")).unwrap();
+    fs::copy(
+        fixture("binlog/mysql-9.7/auto.cnf"),
+        workspace.datadir().join("auto.cnf"),
+    )
+    .unwrap();
     write_binlog(&workspace.datadir().join("binlog.000001"));
-    fs::write(workspace.datadir().join("binlog.index"), "./binlog.000001\n./binlog.000002\n").unwrap();
+    fs::write(
+        workspace.datadir().join("binlog.index"),
+        "./binlog.000001\n./binlog.000002\n",
+    )
+    .unwrap();
     workspace.init(&workspace.datadir().join("binlog.index"), &[]);
 
     let mut child = workspace
@@ -39,10 +47,18 @@ fn peak_memory_of_a_file_of_1_gib_stays_under_128_mib() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let stored = fs::metadata(
-        workspace.archive().join("test").join(SERVER_UUID).join("1/log/0000000001.gtb"),
+        workspace
+            .archive()
+            .join("test")
+            .join(SERVER_UUID)
+            .join("1/log/0000000001.gtb"),
     )
     .unwrap();
-    assert!(stored.len() > FILE_SIZE / 2, "the test's input is too easy: {}", stored.len());
+    assert!(
+        stored.len() > FILE_SIZE / 2,
+        "the test's input is too easy: {}",
+        stored.len()
+    );
     assert!(peak > 0 && peak < PEAK_KIB_MAX, "peak memory {peak} KiB");
 }
 
@@ -65,7 +81,10 @@ fn write_binlog(path: &std::path::Path) {
     let file = &expected["files"][12];
     assert_eq!(file["name"], "binlog.000013");
     let transactions = file["transactions"].as_array().unwrap();
-    let largest = transactions.iter().max_by_key(|t| t["length"].as_u64()).unwrap();
+    let largest = transactions
+        .iter()
+        .max_by_key(|t| t["length"].as_u64())
+        .unwrap();
     let number = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
     let (start, length) = (number(&largest["position"]), number(&largest["length"]));
     let head = &source[..number(&transactions[0]["position"])];

@@ -9,7 +9,9 @@ use tempfile::TempDir;
 
 /// Where the committed fixtures lie.
 pub fn fixture(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fixtures")
+        .join(path)
 }
 
 /// One archiver with everything that it needs.
@@ -86,24 +88,41 @@ impl Workspace {
 
     pub fn gtide(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gtide"));
-        command.arg("--config").arg(self.config()).env_remove("GTIDE_LOG").env("NO_COLOR", "1");
+        command
+            .arg("--config")
+            .arg(self.config())
+            .env_remove("GTIDE_LOG")
+            .env("NO_COLOR", "1");
         command
     }
 
     pub fn restore(&self) -> Command {
         let program = Path::new(env!("CARGO_BIN_EXE_gtide")).with_file_name("gtide-restore");
-        assert!(program.exists(), "{} is not built: test the whole workspace", program.display());
+        assert!(
+            program.exists(),
+            "{} is not built: test the whole workspace",
+            program.display()
+        );
         let mut command = Command::new(program);
-        command.arg("--config").arg(self.config()).env("NO_COLOR", "1");
+        command
+            .arg("--config")
+            .arg(self.config())
+            .env("NO_COLOR", "1");
         command
     }
 
     pub fn run_once(&self) -> Output {
-        self.gtide().args(["run", "--once", "--format", "json"]).output().unwrap()
+        self.gtide()
+            .args(["run", "--once", "--format", "json"])
+            .output()
+            .unwrap()
     }
 
     pub fn run_all(&self) -> Output {
-        self.gtide().args(["run", "--once", "--include-last", "--format", "json"]).output().unwrap()
+        self.gtide()
+            .args(["run", "--once", "--include-last", "--format", "json"])
+            .output()
+            .unwrap()
     }
 
     pub fn verify(&self) -> Output {
@@ -112,8 +131,11 @@ impl Workspace {
 }
 
 fn only_folder(path: &Path) -> PathBuf {
-    let folders: Vec<_> =
-        fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    let folders: Vec<_> = fs::read_dir(path)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.is_dir())
+        .collect();
     assert_eq!(folders.len(), 1, "{folders:?}");
     folders[0].clone()
 }
@@ -127,6 +149,11 @@ pub fn stderr(output: &Output) -> String {
 }
 
 pub fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|e| panic!("{e}: {}{}", String::from_utf8_lossy(&output.stdout), stderr(output)))
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+        panic!(
+            "{e}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            stderr(output)
+        )
+    })
 }

@@ -44,7 +44,7 @@ fn a_sound_archive_is_found_sound() {
 #[test]
 fn a_flipped_bit_anywhere_in_an_object_is_found() {
     let archive = Archive::of(&binlogs("mysql-9.7")[..1]);
-    let size = fs::metadata(archive.object(&archive.log(1))).unwrap().len() as usize;
+    let size = fs::read(archive.object(&archive.log(1))).unwrap().len();
     let flip = |at: usize| archive.harm(&archive.log(1), |object| object[at] ^= 0x10);
     for at in (0..size).step_by(size / 24).chain([size - 1]) {
         flip(at);

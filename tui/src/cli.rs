@@ -40,9 +40,14 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         .into());
     }
     let config = Config::load(&config::find(cli.config.as_deref())?)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let sources = runtime.block_on(async {
-        Ledger::open_read_only(&config.queue.database).await?.status().await
+        Ledger::open_read_only(&config.queue.database)
+            .await?
+            .status()
+            .await
     })?;
     let (width, height) = ratatui::crossterm::terminal::size().unwrap_or(view::DEFAULT_SIZE);
     let frame = view::text(&view::overview(&sources, width, height));

@@ -19,12 +19,14 @@ pub fn overview(sources: &[SourceStatus], width: u16, height: u16) -> Buffer {
     if width < MIN_SIZE.0 || height < MIN_SIZE.1 {
         let (columns, rows) = MIN_SIZE;
         let words = format!("{width}x{height} is too small: {columns}x{rows} are needed");
-        Paragraph::new(words).wrap(Wrap { trim: true }).render(area, &mut buffer);
+        Paragraph::new(words)
+            .wrap(Wrap { trim: true })
+            .render(area, &mut buffer);
         return buffer;
     }
     let troubles = troubles(sources);
     let [top, bottom] = Layout::vertical([Constraint::Fill(2), Constraint::Fill(1)]).areas(area);
-    table(sources).render(top, &mut buffer);
+    table(sources, width).render(top, &mut buffer);
     Paragraph::new(troubles)
         .wrap(Wrap { trim: true })
         .block(Block::bordered().title("In the way"))
@@ -44,25 +46,41 @@ pub fn text(buffer: &Buffer) -> String {
     text
 }
 
-fn table(sources: &[SourceStatus]) -> Table<'static> {
+/// Below this many columns the time of the last commit is left out.
+const WIDE: u16 = 90;
+
+fn table(sources: &[SourceStatus], width: u16) -> Table<'static> {
     let rows = sources.iter().flat_map(|source| {
-        source.destinations.iter().map(|destination| row(source, destination))
+        let destinations = source.destinations.iter();
+        destinations.map(|destination| row(source, destination))
     });
-    let widths = [
-        Constraint::Min(10),
-        Constraint::Min(20),
-        Constraint::Length(10),
+    let mut widths = vec![
+        Constraint::Max(16),
+        Constraint::Fill(1),
+        Constraint::Length(9),
+        Constraint::Length(6),
         Constraint::Length(7),
-        Constraint::Length(7),
-        Constraint::Length(20),
+    ];
+    if width >= WIDE {
+        widths.push(Constraint::Length(20));
+    }
+    let header = [
+        "Source",
+        "Destination",
+        "Watermark",
+        "Queued",
+        "Stalled",
+        "Last commit",
     ];
     Table::new(rows, widths)
-        .header(Row::new(["Source", "Destination", "Watermark", "Queued", "Stalled", "Last commit"]))
+        .header(Row::new(header))
         .block(Block::bordered().title("gtide"))
 }
 
 fn row(source: &SourceStatus, destination: &DestinationStatus) -> Row<'static> {
-    let watermark = destination.watermark.map_or("-".to_owned(), |sequence| sequence.to_string());
+    let watermark = destination
+        .watermark
+        .map_or("-".to_owned(), |sequence| sequence.to_string());
     let last_commit = destination.head.as_ref().and_then(|head| head.last_commit);
     Row::new([
         Cell::new(printable(&source.source.name)),
@@ -84,9 +102,19 @@ fn troubles(sources: &[SourceStatus]) -> Vec<Line<'static>> {
                 lines.push(format!("{name}: gap: sequences {first} to {last}").into());
             }
             if let Some(failing) = &destination.failing {
-                let what = if failing.failure.stalled { "stalled" } else { "failing" };
+                let what = if failing.failure.stalled {
+                    "stalled"
+                } else {
+                    "failing"
+                };
                 let error = printable(&failing.failure.message);
-                lines.push(format!("{name}: {what} after {} attempts: {error}", failing.attempts).into());
+                lines.push(
+                    format!(
+                        "{name}: {what} after {} attempts: {error}",
+                        failing.attempts
+                    )
+                    .into(),
+                );
             }
         }
     }
@@ -99,7 +127,9 @@ fn troubles(sources: &[SourceStatus]) -> Vec<Line<'static>> {
 /// Names and errors come from files and servers: no control character of theirs reaches the
 /// terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
+        .collect()
 }
 
 #[cfg(test)]

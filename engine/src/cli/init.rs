@@ -23,7 +23,7 @@ pub(super) struct Init {
     /// The source's name
     #[arg(long, default_value = "mysql")]
     name: String,
-    /// The server's binlog index file (log_bin_index)
+    /// The server's binlog index file, its log-bin-index
     #[arg(
         long,
         value_name = "FILE",

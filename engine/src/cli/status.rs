@@ -46,7 +46,7 @@ struct Failing {
 }
 
 impl Status {
-    pub(super) fn run(self, global: &Global) -> anyhow::Result<Exit> {
+    pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
         let config = Config::load(&config::find(global.config.as_deref())?)?;
         let format = global.format;
         super::block_on(async move {

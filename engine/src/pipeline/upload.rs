@@ -92,7 +92,9 @@ impl Upload<'_> {
         match self.send(&key, id).await {
             Ok(()) => self.verify(&key).await,
             // Another's object, or our own whose reply was lost: the comparison tells.
-            Err(PipelineError::Store(StoreError::AlreadyExists { .. })) => self.recognise(&key).await,
+            Err(PipelineError::Store(StoreError::AlreadyExists { .. })) => {
+                self.recognise(&key).await
+            }
             Err(error) => Err(error),
         }
     }
@@ -200,7 +202,9 @@ impl Upload<'_> {
             return Err(PipelineError::Vanished { key: key.clone() });
         };
         if there.size == self.facts.size && there.crc32c == Some(self.facts.crc32c) {
-            return Ok(Verified { facts: self.facts.clone() });
+            return Ok(Verified {
+                facts: self.facts.clone(),
+            });
         }
         self.adopt(key).await
     }
