@@ -141,11 +141,7 @@ fn files_table(files: &[FileSurvey]) -> Table {
         "END",
     ]);
     for file in files {
-        let end = if file.flawed {
-            "flawed"
-        } else {
-            file.end
-        };
+        let end = if file.flawed { "flawed" } else { file.end };
         table.add_row([
             format!("  {}", file.sequence),
             printable(&file.file_name).into_owned(),

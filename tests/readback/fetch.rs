@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::archive::{Archive, Ran, binlogs, fixtures, shape, write};
+use crate::archive::{Archive, Ran, binlogs, fixtures, interrupt, shape, write};
 
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let name = |entry: &fs::DirEntry| entry.file_name().into_string().unwrap();
@@ -111,6 +113,35 @@ fn a_gap_and_a_damaged_binlog_are_refused_as_by_cat() {
         .complains(&["binlog.000001 was damaged"]);
     fetch(&archive, &["--accept-damage"]).exits(0);
     assert!(fs::read(archive.path("out/binlog.000001")).unwrap() == flipped);
+}
+
+#[test]
+fn an_interrupt_leaves_no_half_file() {
+    let archive = Archive::of(&binlogs("mysql-9.7")[..1]);
+    // An object that gives its beginning and then nothing more.
+    let beginning = fs::read(archive.object(&archive.log(1))).unwrap();
+    archive.remove(&archive.log(1));
+    mkfifo(&archive.object(&archive.log(1)));
+    let out = archive.path("out");
+    let mut child = archive
+        .command(&["fetch", "--dir", out.to_str().unwrap()])
+        .spawn()
+        .unwrap();
+    let mut pipe = File::options()
+        .write(true)
+        .open(archive.object(&archive.log(1)))
+        .unwrap();
+    pipe.write_all(&beginning[..beginning.len() / 2]).unwrap();
+    while contents(&out).is_empty() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(interrupt(&mut child), Some(130));
+    assert!(contents(&out).is_empty());
+}
+
+fn mkfifo(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
 }
 
 #[test]
