@@ -7,7 +7,7 @@
 //! | [`range`] [`source`] [`history`] [`selection`] [`survey`] | pure: which files, in which order, with nothing missing between them |
 //! | [`destination`] [`entries`] [`object`] | what a destination holds; entries and files read back, proved |
 //! | [`ls`] [`mod@cat`] [`fetch`] [`verify`] | one command each |
-//! | [`output`] [`progress`] [`cli`] | stdout is data, stderr the rest |
+//! | [`output`] [`progress`] [`cli`] | stdout is data, stderr the rest; REPORTS.md has the JSON |
 
 pub mod cat;
 pub mod cli;
@@ -24,3 +24,10 @@ pub mod selection;
 pub mod source;
 pub mod survey;
 pub mod verify;
+
+/// The documents that the code cites.
+#[cfg(doc)]
+pub mod _documentation {
+    #[doc = include_str!("../REPORTS.md")]
+    pub mod reports {}
+}

@@ -145,6 +145,7 @@ pub struct Selector {
     range: SequenceRange,
     accept_damage: bool,
     walk: ChainWalk,
+    last: Option<Sequence>,
     files: Vec<ArchivedFile>,
     flaws: Vec<Flaw>,
     barriers: Vec<Barrier>,
@@ -158,6 +159,7 @@ impl Selector {
             range,
             accept_damage,
             walk: ChainWalk::new(range),
+            last: None,
             files: Vec::new(),
             flaws: Vec::new(),
             barriers: Vec::new(),
@@ -166,16 +168,15 @@ impl Selector {
 
     /// Takes the next entry of the range.
     pub fn push(&mut self, stored: &StoredEntry) {
-        if self.files.is_empty()
-            && let Some(from) = self.range.from()
-            && from < stored.entry.sequence
+        let sequence = stored.entry.sequence;
+        if self.last.replace(sequence).is_none()
+            && let Some(first) = self.range.from().filter(|from| *from < sequence)
         {
-            let last = Sequence(stored.entry.sequence.0.saturating_sub(1));
-            self.barriers
-                .push(Barrier::NotArchived { first: from, last });
+            let last = Sequence(sequence.0.saturating_sub(1));
+            self.barriers.push(Barrier::NotArchived { first, last });
         }
-        self.barriers
-            .extend(self.walk.push(stored).into_iter().map(Barrier::Chain));
+        let broken = self.walk.push(stored).into_iter();
+        self.barriers.extend(broken.map(Barrier::Chain));
         for flaw in Flaw::of(&stored.entry) {
             if self.accept_damage {
                 self.flaws.push(flaw);
@@ -209,17 +210,17 @@ impl Selector {
         })
     }
 
+    /// What the range asks for behind the last entry, or all of it when there is none.
     fn beyond_the_end(&self) -> Option<Barrier> {
-        let next = match self.files.last() {
-            Some(file) => file.sequence().next(),
-            None if !self.barriers.is_empty() => return None,
+        let first = match self.last {
+            Some(last) => last.next(),
             None => self.range.from().unwrap_or(Sequence(1)),
         };
-        let last = match self.range.to() {
-            Some(to) => to,
-            None if self.files.is_empty() => next,
-            None => return None,
+        let last = match (self.range.to(), self.last) {
+            (Some(to), _) => to,
+            (None, None) => first,
+            (None, Some(_)) => return None,
         };
-        (next <= last).then_some(Barrier::NotArchived { first: next, last })
+        (first <= last).then_some(Barrier::NotArchived { first, last })
     }
 }

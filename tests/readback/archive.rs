@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::archive::{BlockInfo, ObjectIdentity, ObjectWriter};
@@ -317,4 +318,18 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
         .build()
         .unwrap()
         .block_on(future)
+}
+
+/// Interrupts a running program as Ctrl-C does, and waits for its end.
+pub(crate) fn interrupt(child: &mut std::process::Child) -> Option<i32> {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    for _ in 0..200 {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    child.kill().unwrap();
+    panic!("the program did not end when it was interrupted");
 }

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::process::Stdio;
 
-use crate::archive::{Archive, Ran, binlogs, fixtures};
+use crate::archive::{Archive, Ran, binlogs, fixtures, interrupt};
 
 /// What `cat` of these files is to write: magic once (TRAPS 18).
 fn stream(files: &[(String, Vec<u8>)]) -> Vec<u8> {
@@ -171,6 +171,17 @@ fn a_consumer_that_goes_away_is_no_error_and_no_success() {
         .unwrap();
     let ran = Ran::new(&["cat"], child.wait_with_output().unwrap());
     assert_eq!(ran.exits(130).stderr, "");
+}
+
+#[test]
+fn an_interrupt_ends_a_stream_that_nobody_reads() {
+    let archive = Archive::of(&binlogs("mysql-9.7"));
+    let mut command = archive.command(&["cat"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    // One byte: it writes. The rest does not fit into the pipe, which stays open.
+    let mut pipe = child.stdout.take().unwrap();
+    pipe.read_exact(&mut [0]).unwrap();
+    assert_eq!(interrupt(&mut child), Some(130));
 }
 
 #[test]

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::archive::{Archive, Ran, binlogs, fixtures, shape, write};
+use crate::archive::{Archive, Ran, binlogs, fixtures, interrupt, shape, write};
 
+/// The directory's files, hidden ones among them.
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let name = |entry: &fs::DirEntry| entry.file_name().into_string().unwrap();
     let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
@@ -111,6 +113,22 @@ fn a_gap_and_a_damaged_binlog_are_refused_as_by_cat() {
         .complains(&["binlog.000001 was damaged"]);
     fetch(&archive, &["--accept-damage"]).exits(0);
     assert!(fs::read(archive.path("out/binlog.000001")).unwrap() == flipped);
+}
+
+#[test]
+fn an_interrupt_leaves_no_half_file() {
+    // Zeros behind a binary log: cheap to seal, and long to fetch.
+    let mut bytes = binlogs("mysql-9.7")[0].1.clone();
+    bytes.resize(128 * 1024 * 1024, 0);
+    let archive = Archive::of(&[("binlog.000001".to_owned(), bytes)]);
+    let out = archive.path("out");
+    let args = ["fetch", "--accept-damage", "--dir", out.to_str().unwrap()];
+    let mut child = archive.command(&args).spawn().unwrap();
+    while !fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some()) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(interrupt(&mut child), Some(130));
+    assert!(contents(&out).is_empty());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What `verify` finds, and its report.
 
+use anstyle::{AnsiColor, Style};
 use engine::exit::{self, Diagnose, Exit};
 use engine::layout::{ObjectKey, Sequence, SourceIdentity};
 use engine::manifest::chain;
@@ -8,6 +9,10 @@ use serde::Serialize;
 use crate::entries::EntryError;
 use crate::object::ReadError;
 use crate::output::{self, REPORT_VERSION, Report, printable};
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const NOTE: Style = AnsiColor::Yellow.on_default();
+const HINT: Style = AnsiColor::Cyan.on_default();
 
 /// Something that is not as it should be, about one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -256,12 +261,21 @@ impl Report for Verification {
         let mut lines = Vec::new();
         let mut advice = None;
         for finding in &self.findings {
-            let line = format!("{}: {}: {}", finding.word(), finding.key, finding.message);
-            lines.push(printable(&line).into_owned());
+            let style = if finding.exit == Exit::Ok {
+                NOTE
+            } else {
+                ERROR
+            };
+            let what = format!("{}: {}", finding.key, finding.message);
+            lines.push(format!(
+                "{style}{}:{style:#} {}",
+                finding.word(),
+                printable(&what)
+            ));
             // Many findings of one cause share their advice.
             if let Some(hint) = finding.hint.as_ref().filter(|&hint| Some(hint) != advice) {
                 advice = Some(hint);
-                lines.push(format!("  hint: {}", printable(hint)));
+                lines.push(format!("  {HINT}hint:{HINT:#} {}", printable(hint)));
             }
         }
         let errors = self
