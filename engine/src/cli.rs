@@ -124,7 +124,11 @@ fn start_log(verbose: u8) {
             )
             .init();
     } else {
-        builder.json().flatten_event(true).init();
+        builder
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .init();
     }
 }
 

@@ -21,12 +21,14 @@ pub use self::outcome::{Outcome, Problem, SourceOutcome};
 use crate::archive::ObjectIdentity;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, SourceConfig};
+use crate::exit;
 use crate::keyring::Keyring;
 use crate::layout::SourceIdentity;
 use crate::ledger::{DestinationId, Ledger, Route, SourceId};
 use crate::pipeline::{Pipeline, PipelineError, SealLocks, Source};
 use crate::queue::{Ownership, Queue, QueueConfig};
 use crate::reconcile;
+use crate::retry::RetryClass;
 use crate::spool::Spool;
 use crate::store::{self, ObjectStore};
 use crate::watch::{self, Watch, WatchError};
@@ -68,12 +70,14 @@ impl Archiver {
         };
         let queue = Queue::open(ownership, ledger.clone(), lanes, Arc::clone(&clock)).await?;
         let queue = Arc::new(queue);
+        // Before anything can fail that is far away: what is pinned is safe from expiry.
+        let pinned = pin_sources(config, &spool);
         let stores = open_stores(config, &ledger).await?;
 
         let mut sources = HashMap::new();
         let (mut watches, mut stopped) = (Vec::new(), Vec::new());
-        for source in &config.sources {
-            match open_source(config, source, &ledger, &stores).await {
+        for (source, identity) in config.sources.iter().zip(pinned) {
+            match open_source(source, identity, &ledger, &stores).await {
                 Ok((id, identity)) => {
                     let name = source.name.clone();
                     sources.insert(
@@ -128,7 +132,7 @@ impl Archiver {
         for watch in &self.watches {
             before.insert(watch.source, self.archived(watch).await?);
             let mut outcome = SourceOutcome::new(&watch.config.name);
-            match scan_once(watch).await {
+            match watch.first_scan().await {
                 Ok(scan) => {
                     outcome.active = scan.active;
                     outcome
@@ -142,13 +146,20 @@ impl Archiver {
         }
         self.queue.retry_failed().await?;
 
-        let lanes = self.start_lanes(&stop);
+        let mut lanes = self.start_lanes(&stop);
         let settled = tokio::select! {
             settled = self.queue.settled() => Some(settled),
             () = stop.cancelled() => None,
+            // Lanes end by themselves only when they could not begin.
+            outcome = &mut lanes => {
+                outcome??;
+                None
+            }
         };
         stop.cancel();
-        lanes.await??;
+        if !lanes.is_finished() {
+            lanes.await??;
+        }
         clear_spool(&self.pipeline).await?;
         let Some(settled) = settled else {
             return Ok(None);
@@ -273,18 +284,28 @@ async fn open_stores(
     Ok(stores)
 }
 
-/// Finds out whose files they are, and what the bucket has of them.
+/// Finds out whose files each source's are, and pins those that are closed.
+fn pin_sources(config: &Config, spool: &Spool) -> Vec<Result<SourceIdentity, WatchError>> {
+    let pin = |source: &SourceConfig| {
+        let identity = SourceIdentity {
+            cluster: config.cluster.clone(),
+            server_uuid: watch::server_uuid(source)?,
+            incarnation: source.incarnation,
+        };
+        watch::pin_closed(source, &identity, spool)?;
+        Ok(identity)
+    };
+    config.sources.iter().map(pin).collect()
+}
+
+/// Finds out what the bucket has of a source's files.
 async fn open_source(
-    config: &Config,
     source: &SourceConfig,
+    identity: Result<SourceIdentity, WatchError>,
     ledger: &Ledger,
     stores: &HashMap<DestinationId, Arc<dyn ObjectStore>>,
 ) -> anyhow::Result<(SourceId, SourceIdentity)> {
-    let identity = SourceIdentity {
-        cluster: config.cluster.clone(),
-        server_uuid: watch::server_uuid(source)?,
-        incarnation: source.incarnation,
-    };
+    let identity = identity?;
     let id = ledger.source(&identity, &source.name).await?;
     for (&destination, store) in stores {
         let route = Route {
@@ -304,11 +325,6 @@ async fn open_source(
     Ok((id, identity))
 }
 
-async fn scan_once(watch: &Watch) -> Result<watch::Scan, WatchError> {
-    watch.recover_pins().await?;
-    watch.scan().await
-}
-
 /// Scans one source for as long as the archiver runs.
 async fn keep_watch(watch: Watch, stop: CancellationToken) {
     let name = &watch.config.name;
@@ -321,16 +337,16 @@ async fn keep_watch(watch: Watch, stop: CancellationToken) {
     };
     let mut trouble = None;
     let mut unpinned = None;
-    let mut recovered = false;
+    let mut begun = false;
     loop {
-        let outcome = if recovered {
+        let outcome = if begun {
             watch.scan().await
         } else {
-            scan_once(&watch).await
+            watch.first_scan().await
         };
         let pause = match outcome {
             Ok(scan) => {
-                recovered = true;
+                begun = true;
                 if trouble.take().is_some() {
                     tracing::info!(source = name, "scanned again, the trouble is over");
                 }
@@ -338,6 +354,15 @@ async fn keep_watch(watch: Watch, stop: CancellationToken) {
                     warn_unpinned(&watch, scan.unpinned.as_deref());
                     unpinned = scan.unpinned;
                 }
+                watch::POLL
+            }
+            // The server is writing a line of its index, say: the next scan will tell.
+            Err(error) if error.retry_class() != RetryClass::Never && trouble.is_none() => {
+                tracing::info!(
+                    source = name,
+                    error = exit::chain(&error),
+                    "scan failed, to be tried again"
+                );
                 watch::POLL
             }
             Err(error) => {

@@ -40,7 +40,7 @@ use crate::ledger::{
 };
 use crate::pipeline::seal::{self, SealError};
 use crate::queue::Queue;
-use crate::spool::{Pin, Spool, SpoolError};
+use crate::spool::{Pin, PinnedFile, Spool, SpoolError};
 
 /// A scan is due this often even when nothing was heard.
 pub const POLL: Duration = Duration::from_secs(5);
@@ -66,6 +66,51 @@ pub fn server_uuid(config: &SourceConfig) -> Result<Uuid, WatchError> {
         .filter(|(key, _)| matches!(key.trim(), "server-uuid" | "server_uuid"))
         .find_map(|(_, value)| value.trim().parse().ok())
         .ok_or(WatchError::NoServerUuid { path })
+}
+
+/// Pins every closed file, archived already or not: [`Watch::first_scan`] lets go of the former.
+/// It needs nothing but the filesystem, so it can be done while no destination can be reached.
+///
+/// # Errors
+/// When the index cannot be read. A file that cannot be pinned is told of by the first scan.
+pub fn pin_closed(
+    config: &SourceConfig,
+    identity: &SourceIdentity,
+    spool: &Spool,
+) -> Result<(), WatchError> {
+    let listed = read_index(config)?;
+    let closed = listed.len().saturating_sub(1);
+    for entry in listed.into_iter().take(closed) {
+        let file = ObjectIdentity {
+            source: identity.clone(),
+            sequence: entry.sequence,
+            file_name: entry.file_name,
+        };
+        if let Err(error @ SpoolError::Conflict { .. }) = spool.pin(&file, &entry.path) {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+fn read_index(config: &SourceConfig) -> Result<Vec<IndexEntry>, WatchError> {
+    let path = &config.index;
+    let read = |source| WatchError::Read {
+        path: path.clone(),
+        source,
+    };
+    let len = std::fs::metadata(path).map_err(read)?.len();
+    if len > MAX_INDEX_LEN {
+        return Err(WatchError::TooLong {
+            path: path.clone(),
+            len,
+        });
+    }
+    let bytes = std::fs::read(path).map_err(read)?;
+    index::parse_index(&bytes, &config.datadir).map_err(|source| WatchError::Index {
+        path: path.clone(),
+        source,
+    })
 }
 
 /// One source under watch.
@@ -106,8 +151,12 @@ impl Watch {
     /// # Errors
     /// See [`WatchError`]. A conflict queues nothing.
     pub async fn scan(&self) -> Result<Scan, WatchError> {
+        self.scan_with(Vec::new()).await
+    }
+
+    async fn scan_with(&self, pinned: Vec<PinnedFile>) -> Result<Scan, WatchError> {
         let mut scan = Scan::default();
-        let listed = self.read_index()?;
+        let listed = read_index(&self.config)?;
         let (closed, active) = self.closed(listed.clone()).await;
         scan.active = active;
 
@@ -120,33 +169,17 @@ impl Watch {
                 None => new.push(entry),
             }
         }
-        let files = new
-            .into_iter()
-            .map(|entry| self.discover(entry, &mut scan.unpinned))
-            .collect::<Result<Vec<_>, WatchError>>()?;
+        let is_listed =
+            |pin: &PinnedFile| listed.iter().any(|entry| entry.sequence == pin.sequence);
+        let orphans = pinned.into_iter().filter(|pin| !is_listed(pin));
+        let mut files: Vec<NewFile> = orphans.map(|pin| self.orphan(pin)).collect();
+        for entry in new {
+            files.push(self.discover(entry, &mut scan.unpinned)?);
+        }
+        files.sort_by_key(|file| file.key.sequence);
         scan.queued = self.queue.enqueue(&files, &self.destinations).await?.files;
         scan.lost = self.give_up_lost(&listed).await?;
         Ok(scan)
-    }
-
-    fn read_index(&self) -> Result<Vec<IndexEntry>, WatchError> {
-        let path = &self.config.index;
-        let read = |source| WatchError::Read {
-            path: path.clone(),
-            source,
-        };
-        let len = std::fs::metadata(path).map_err(read)?.len();
-        if len > MAX_INDEX_LEN {
-            return Err(WatchError::TooLong {
-                path: path.clone(),
-                len,
-            });
-        }
-        let bytes = std::fs::read(path).map_err(read)?;
-        index::parse_index(&bytes, &self.config.datadir).map_err(|source| WatchError::Index {
-            path: path.clone(),
-            source,
-        })
     }
 
     /// The files that no server writes to any more, and the name of the one that is left.
@@ -161,39 +194,31 @@ impl Watch {
         (listed, Some(last.file_name))
     }
 
-    /// At start: lets go of pins whose files are committed everywhere, and queues those that the ledger
-    /// does not know, since a pin may be the only copy left.
+    /// The first scan: also clears away what an earlier run left, and queues pinned files that neither
+    /// the index nor the ledger knows, since a pin may be the only copy left.
     ///
     /// # Errors
-    /// See [`WatchError`].
-    pub async fn recover_pins(&self) -> Result<(), WatchError> {
+    /// See [`WatchError`]. A conflict queues nothing.
+    pub async fn first_scan(&self) -> Result<Scan, WatchError> {
         self.spool.sweep_unfinished(&self.identity)?;
-        let ledger = self.queue.ledger();
-        let mut orphans = Vec::new();
+        let mut unknown = Vec::new();
         for pin in self.spool.pinned(&self.identity)? {
             let key = FileKey {
                 source: self.source,
                 sequence: pin.sequence,
             };
-            if ledger.is_committed_at(key, &self.destinations).await? {
+            if self
+                .queue
+                .ledger()
+                .is_committed_at(key, &self.destinations)
+                .await?
+            {
                 self.spool.clear(&self.file(pin.sequence, &pin.file_name))?;
-            } else if ledger.file(key).await?.is_none() {
-                let fingerprint = std::fs::metadata(&pin.path)
-                    .ok()
-                    .as_ref()
-                    .map(Fingerprint::of);
-                orphans.push(NewFile {
-                    key,
-                    name: pin.file_name,
-                    path: Some(pin.path),
-                    size: fingerprint.map_or(0, |fingerprint| fingerprint.size),
-                    fingerprint,
-                });
+            } else if self.queue.ledger().file(key).await?.is_none() {
+                unknown.push(pin);
             }
         }
-        orphans.sort_by_key(|file| file.key.sequence);
-        self.queue.enqueue(&orphans, &self.destinations).await?;
-        Ok(())
+        self.scan_with(unknown).await
     }
 
     fn file(&self, sequence: Sequence, file_name: &str) -> ObjectIdentity {
@@ -234,6 +259,24 @@ impl Watch {
             size: fingerprint.map_or(0, |fingerprint| fingerprint.size),
             fingerprint,
         })
+    }
+
+    /// A file that only its pin still holds.
+    fn orphan(&self, pin: PinnedFile) -> NewFile {
+        let fingerprint = std::fs::metadata(&pin.path)
+            .ok()
+            .as_ref()
+            .map(Fingerprint::of);
+        NewFile {
+            key: FileKey {
+                source: self.source,
+                sequence: pin.sequence,
+            },
+            name: pin.file_name,
+            path: Some(pin.path),
+            size: fingerprint.map_or(0, |fingerprint| fingerprint.size),
+            fingerprint,
+        }
     }
 
     /// Is the file behind an archived name still the one that was archived?

@@ -1,13 +1,18 @@
 //! `gtide run`: the archiver, as a daemon or once.
 
+use std::time::Duration;
+
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Format, Global};
 use crate::config::{self, Config};
-use crate::daemon::{Archiver, Outcome};
+use crate::daemon::{Archiver, Outcome, Problem};
 use crate::exit::{self, Exit};
+
+/// Between two attempts to start while a destination cannot be reached.
+const START_AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -27,18 +32,45 @@ impl Run {
         super::block_on(async move {
             let stop = CancellationToken::new();
             stop_on_signals(stop.clone())?;
-            let archiver = Archiver::open(&config, self.include_last).await?;
             if !self.once {
                 tracing::info!(config = %path.display(), "archiving");
-                archiver.run(stop).await?;
+                run_daemon(&config, stop).await?;
                 tracing::info!("stopped");
                 return Ok(Exit::Ok);
             }
+            let archiver = Archiver::open(&config, self.include_last).await?;
             match archiver.run_once(stop).await? {
                 Some(outcome) => show(&outcome, format),
                 None => Ok(Exit::Interrupted),
             }
         })
+    }
+}
+
+/// While a destination cannot be reached, opening is tried again: each time pins what the server has
+/// closed in the meantime.
+async fn run_daemon(config: &Config, stop: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        let error = tokio::select! {
+            archiver = Archiver::open(config, false) => match archiver {
+                Ok(archiver) => return archiver.run(stop).await,
+                Err(error) => error,
+            },
+            () = stop.cancelled() => return Ok(()),
+        };
+        let problem = Problem::of(&error);
+        if problem.exit != Exit::Transient {
+            return Err(error);
+        }
+        tracing::error!(
+            error = problem.error,
+            hint = problem.hint,
+            "cannot start yet"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(START_AGAIN) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
     }
 }
 

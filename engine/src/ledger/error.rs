@@ -130,7 +130,7 @@ impl Diagnose for LedgerError {
                 "use database = \"sqlite:gtide.db\" or \"sqlite:/path/to/gtide.db\""
             }
             Self::Missing { .. } => {
-                "run `gtide run` first, or name the right --config; paths are relative to the working directory"
+                "run `gtide run` first, or name the right --config; its relative paths are relative to itself"
             }
             Self::Foreign { .. } => "name another file in [queue] database",
             Self::OtherVersion { .. } => "use the version of gtide that wrote it, or a newer one",
@@ -144,7 +144,7 @@ impl Diagnose for LedgerError {
                 "stop gtide, move the database away and start again: it is rebuilt from the bucket"
             }
             Self::Conflict { .. } => {
-                "two archivers, or two servers of the same identity, write to this destination: run `gtide check`"
+                "two archivers, or two servers of the same identity, write to this destination: compare server_uuid and [[source]] with the other archiver's"
             }
         };
         Some(hint.to_owned())

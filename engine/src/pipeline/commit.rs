@@ -71,7 +71,7 @@ pub async fn commit(
         Ok(()) => Ok(committed(&entry, Digest::of(&bytes))),
         Err(StoreError::AlreadyExists { .. }) => {
             let (there, sha256) = read_entry(store, &key).await?;
-            if there.sha256 == entry.sha256 && there.object == entry.object {
+            if there.sha256 == entry.sha256 && is_same_object(&there.object, &entry.object) {
                 Ok(committed(&there, sha256))
             } else {
                 Err(PipelineError::EntryConflict {
@@ -84,6 +84,20 @@ pub async fn commit(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Do both name the same object? The level is not compared: of an adopted object it is not known.
+fn is_same_object(a: &StoredObject, b: &StoredObject) -> bool {
+    let proof = |object: &StoredObject| {
+        let facts = &object.facts;
+        (
+            facts.size,
+            facts.crc32c,
+            facts.index_sha256,
+            facts.wrapped_key.clone(),
+        )
+    };
+    a.key == b.key && proof(a) == proof(b)
 }
 
 /// The entry at `key` and the digest of its bytes.

@@ -8,6 +8,7 @@ use crate::exit::{Diagnose, Exit};
 use crate::ledger::LedgerError;
 use crate::pipeline::seal::SealError;
 use crate::queue::QueueError;
+use crate::retry::RetryClass;
 use crate::spool::SpoolError;
 
 /// Why a source cannot be scanned.
@@ -108,6 +109,23 @@ impl Diagnose for WatchError {
             Self::Spool(error) => error.hint(),
             Self::Ledger(error) => error.hint(),
             Self::Queue(error) => error.hint(),
+        }
+    }
+}
+
+impl WatchError {
+    /// Is it for a person to act, or worth another scan without a word?
+    pub fn retry_class(&self) -> RetryClass {
+        match self {
+            Self::Index { source, .. } => source.retry_class(),
+            Self::Seal(error) => error.retry_class(),
+            Self::Spool(error) => error.retry_class(),
+            Self::Ledger(error) | Self::Queue(QueueError::Ledger(error)) => error.retry_class(),
+            Self::Read { .. }
+            | Self::TooLong { .. }
+            | Self::NoServerUuid { .. }
+            | Self::Conflict { .. }
+            | Self::Queue(_) => RetryClass::Never,
         }
     }
 }
