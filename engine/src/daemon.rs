@@ -7,40 +7,30 @@
 //! # After a crash
 //! Starting again is the recovery: see [`crate::reconcile`] and [`crate::queue`].
 
+mod clearing;
 mod outcome;
+mod watching;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::clearing::{clear_spool, keep_spool_clear};
 pub use self::outcome::{Outcome, Problem, SourceOutcome};
-use crate::archive::ObjectIdentity;
+use self::watching::{keep_watch, warn_unpinned};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, SourceConfig};
-use crate::exit;
 use crate::keyring::Keyring;
 use crate::layout::SourceIdentity;
 use crate::ledger::{DestinationId, Ledger, Route, SourceId};
-use crate::pipeline::{Pipeline, PipelineError, SealLocks, Source};
+use crate::pipeline::{Pipeline, SealLocks, Source};
 use crate::queue::{Ownership, Queue, QueueConfig};
 use crate::reconcile;
-use crate::retry::RetryClass;
 use crate::spool::Spool;
 use crate::store::{self, ObjectStore};
 use crate::watch::{self, Watch, WatchError};
-
-/// Events this close together are one scan.
-const SETTLE: Duration = Duration::from_millis(50);
-
-/// A source in trouble is scanned again this often.
-const TROUBLE_POLL: Duration = Duration::from_mins(1);
-
-/// The spool is cleared this often at most, and this soon after a commit.
-const CLEAR_EVERY: Duration = Duration::from_secs(1);
 
 /// The archiver, opened and reconciled, not yet working.
 #[derive(Debug)]
@@ -323,121 +313,4 @@ async fn open_source(
         }
     }
     Ok((id, identity))
-}
-
-/// Scans one source for as long as the archiver runs.
-async fn keep_watch(watch: Watch, stop: CancellationToken) {
-    let name = &watch.config.name;
-    let mut changes = match watch::events::changes(&watch.config.index) {
-        Ok(changes) => changes.left_stream(),
-        Err(error) => {
-            tracing::warn!(source = name, %error, "no inotify: found by polling alone");
-            futures::stream::pending().right_stream()
-        }
-    };
-    let mut trouble = None;
-    let mut unpinned = None;
-    let mut begun = false;
-    loop {
-        let outcome = if begun {
-            watch.scan().await
-        } else {
-            watch.first_scan().await
-        };
-        let pause = match outcome {
-            Ok(scan) => {
-                begun = true;
-                if trouble.take().is_some() {
-                    tracing::info!(source = name, "scanned again, the trouble is over");
-                }
-                if scan.unpinned != unpinned {
-                    warn_unpinned(&watch, scan.unpinned.as_deref());
-                    unpinned = scan.unpinned;
-                }
-                watch::POLL
-            }
-            // The server is writing a line of its index, say: the next scan will tell.
-            Err(error) if error.retry_class() != RetryClass::Never && trouble.is_none() => {
-                tracing::info!(
-                    source = name,
-                    error = exit::chain(&error),
-                    "scan failed, to be tried again"
-                );
-                watch::POLL
-            }
-            Err(error) => {
-                tell_trouble(name, error, &mut trouble);
-                TROUBLE_POLL
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-            Some(()) = changes.next() => tokio::time::sleep(SETTLE).await,
-        }
-    }
-}
-
-/// Says a source's trouble once, not at every scan.
-fn tell_trouble(name: &str, error: WatchError, told: &mut Option<Problem>) {
-    let problem = Problem::of(&error.into());
-    if told.as_ref() != Some(&problem) {
-        tracing::error!(
-            source = name,
-            error = problem.error,
-            hint = problem.hint,
-            "source stopped"
-        );
-        *told = Some(problem);
-    }
-}
-
-fn warn_unpinned(watch: &Watch, reason: Option<&str>) {
-    if let Some(reason) = reason {
-        tracing::warn!(
-            source = watch.config.name,
-            reason,
-            "not pinned: files that the server expires before they are archived would be lost"
-        );
-    }
-}
-
-/// Lets go of files soon after they are committed everywhere.
-async fn keep_spool_clear(queue: Arc<Queue>, pipeline: Arc<Pipeline>, stop: CancellationToken) {
-    let mut seen = 0;
-    loop {
-        if let Err(error) = clear_spool(&pipeline).await {
-            let error = anyhow::Error::from(error);
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "the spool could not be cleared"
-            );
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            done = queue.committed_after(seen) => seen = done,
-        }
-        tokio::time::sleep(CLEAR_EVERY).await;
-    }
-}
-
-async fn clear_spool(pipeline: &Pipeline) -> Result<(), PipelineError> {
-    let destinations: Vec<_> = pipeline.stores.keys().copied().collect();
-    for key in pipeline.ledger.sealed_files().await? {
-        let Some(source) = pipeline.sources.get(&key.source) else {
-            continue;
-        };
-        if !pipeline.ledger.is_committed_at(key, &destinations).await? {
-            continue;
-        }
-        if let Some(file) = pipeline.ledger.file(key).await? {
-            pipeline.spool.clear(&ObjectIdentity {
-                source: source.identity.clone(),
-                sequence: key.sequence,
-                file_name: file.name,
-            })?;
-        }
-        pipeline.ledger.clear_sealed(key).await?;
-    }
-    Ok(())
 }
