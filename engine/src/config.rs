@@ -435,3 +435,6 @@ impl RawFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@
 //! An entry is at most [`MAX_ENTRY_LEN`] bytes: GTID sets of servers with very many tags grow it.
 
 pub mod chain;
+#[cfg(test)]
+mod tests;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,78 @@
+//! Every configuration in `fixtures/config` means what its name says, or is refused as it says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Config, ReaderConfig};
+use crate::exit::{Diagnose, Exit, chain};
+
+fn fixtures(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fixtures/config")
+        .join(folder)
+}
+
+#[test]
+fn the_least_configuration_has_the_documented_defaults() {
+    let folder = fixtures("valid");
+    let config = Config::load(&folder.join("least.toml")).unwrap();
+    assert_eq!((config.queue.lanes, config.queue.max_attempts), (4, 5));
+    assert_eq!(config.level, 3);
+    assert_eq!((config.spool.reserve, config.spool.pin), (2 << 30, true));
+    assert_eq!(config.sources[0].datadir, Path::new("/var/lib/mysql"));
+    assert_eq!(config.sources[0].incarnation, 1);
+    // Relative to the file, wherever the program was started.
+    let folder = std::path::absolute(folder).unwrap();
+    let key = folder.join("gtide.key");
+    let database = folder.join("gtide.db");
+    assert_eq!(config.spool.dir, folder.join("spool"));
+    assert_eq!(config.key, format!("file:{}", key.display()));
+    assert_eq!(
+        config.queue.database,
+        format!("sqlite:{}", database.display())
+    );
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = Config::load(&fixtures("valid/everything.toml")).unwrap();
+    assert_eq!(config.sources[0].datadir, Path::new("/var/lib/mysql"));
+    assert_eq!(config.sources[0].incarnation, 2);
+    assert_eq!((config.queue.lanes, config.queue.max_attempts), (8, 3));
+    assert_eq!(config.level, 9);
+    assert_eq!((config.spool.reserve, config.spool.pin), (512 << 20, false));
+    assert_eq!(config.destinations.len(), 2);
+    let s3 = &config.destinations[0];
+    assert_eq!(s3.region.as_deref(), Some("eu-central-1"));
+    assert_eq!(
+        s3.credentials.as_deref(),
+        Some("file:/etc/gtide/credentials")
+    );
+}
+
+#[test]
+fn a_reader_needs_destinations_and_a_key_alone() {
+    let path = fixtures("valid/reader.toml");
+    assert_eq!(ReaderConfig::load(&path).unwrap().destinations.len(), 1);
+    assert!(Config::load(&path).is_err());
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_by_file_and_key() {
+    let mut count = 0;
+    for entry in fs::read_dir(fixtures("invalid")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let first = text.lines().next().unwrap();
+        let expected = first.strip_prefix("# expect: ").unwrap();
+        let error = Config::load(&path).expect_err(&path.display().to_string());
+        let words = chain(&error);
+        assert!(words.contains(expected), "{}: {words}", path.display());
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(words.contains(name), "{words}");
+        assert_eq!(error.exit(), Exit::Usage);
+        assert!(error.hint().is_some());
+        count += 1;
+    }
+    assert!(count >= 16);
+}
