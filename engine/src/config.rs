@@ -1,6 +1,6 @@
 //! `gtide.toml`: what may stand in it, and what it means.
 //!
-//! Two steps: [`Raw`] is what the user typed (unknown keys are errors); [`Config`] is what the
+//! Two steps: `Raw` is what the user typed (unknown keys are errors); [`Config`] is what the
 //! archiver works with: complete, checked, paths absolute. Readers of an archive need less of the
 //! same file: [`ReaderConfig`].
 //!

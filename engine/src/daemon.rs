@@ -22,8 +22,9 @@ pub use self::outcome::{Outcome, Problem, SourceOutcome};
 use self::watching::{keep_watch, warn_unpinned};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, SourceConfig};
+use crate::exit::Failure;
 use crate::keyring::Keyring;
-use crate::layout::SourceIdentity;
+use crate::layout::{ClusterName, SourceIdentity};
 use crate::ledger::{DestinationId, Ledger, Route, SourceId};
 use crate::pipeline::{Pipeline, SealLocks, Source};
 use crate::queue::{Ownership, Queue, QueueConfig};
@@ -40,6 +41,17 @@ pub struct Archiver {
     watches: Vec<Watch>,
     /// Sources that could not be opened.
     stopped: Vec<SourceOutcome>,
+    /// Of those, the ones whose index or `auto.cnf` could not be read, with the cluster and the spool.
+    unreadable: Unreadable,
+}
+
+/// Why [`Archiver::run`] returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// A source that could not be read at the start can be read now: open anew.
+    MoreSources,
 }
 
 impl Archiver {
@@ -66,7 +78,11 @@ impl Archiver {
 
         let mut sources = HashMap::new();
         let (mut watches, mut stopped) = (Vec::new(), Vec::new());
+        let mut unreadable = Unreadable::new(config, &spool);
         for (source, identity) in config.sources.iter().zip(pinned) {
+            if identity.is_err() {
+                unreadable.add(source);
+            }
             match open_source(source, identity, &ledger, &stores).await {
                 Ok((id, identity)) => {
                     let name = source.name.clone();
@@ -109,6 +125,7 @@ impl Archiver {
             pipeline,
             watches,
             stopped,
+            unreadable,
         })
     }
 
@@ -175,13 +192,26 @@ impl Archiver {
     ///
     /// # Errors
     /// What the database says at the start, or when no source can be watched at all.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(self, stop: &CancellationToken) -> anyhow::Result<Ended> {
         for outcome in &self.stopped {
             outcome.tell();
         }
-        anyhow::ensure!(!self.watches.is_empty(), "no source can be archived");
+        if self.watches.is_empty() {
+            let outcome = Outcome {
+                sources: self.stopped,
+            };
+            return Err(Failure {
+                message: "no source can be archived".to_owned(),
+                exit: outcome.exit(),
+                hint: Some("the reasons are above, one for each source".to_owned()),
+            }
+            .into());
+        }
+        let asked_to_stop = stop.clone();
+        let stop = stop.child_token();
         let lanes = self.start_lanes(&stop);
         let mut tasks = JoinSet::new();
+        tasks.spawn(self.unreadable.wait(stop.clone()));
         tasks.spawn(keep_spool_clear(
             Arc::clone(&self.queue),
             Arc::clone(&self.pipeline),
@@ -194,7 +224,12 @@ impl Archiver {
         let outcome = lanes.await;
         stop.cancel();
         while tasks.join_next().await.is_some() {}
-        Ok(outcome??)
+        outcome??;
+        Ok(if asked_to_stop.is_cancelled() {
+            Ended::Stopped
+        } else {
+            Ended::MoreSources
+        })
     }
 
     fn start_lanes(
@@ -276,16 +311,63 @@ async fn open_stores(
 
 /// Finds out whose files each source's are, and pins those that are closed.
 fn pin_sources(config: &Config, spool: &Spool) -> Vec<Result<SourceIdentity, WatchError>> {
-    let pin = |source: &SourceConfig| {
-        let identity = SourceIdentity {
-            cluster: config.cluster.clone(),
-            server_uuid: watch::server_uuid(source)?,
-            incarnation: source.incarnation,
-        };
-        watch::pin_closed(source, &identity, spool)?;
-        Ok(identity)
+    let sources = config.sources.iter();
+    sources
+        .map(|source| pin_source(&config.cluster, source, spool))
+        .collect()
+}
+
+fn pin_source(
+    cluster: &ClusterName,
+    source: &SourceConfig,
+    spool: &Spool,
+) -> Result<SourceIdentity, WatchError> {
+    let identity = SourceIdentity {
+        cluster: cluster.clone(),
+        server_uuid: watch::server_uuid(source)?,
+        incarnation: source.incarnation,
     };
-    config.sources.iter().map(pin).collect()
+    watch::pin_closed(source, &identity, spool)?;
+    Ok(identity)
+}
+
+/// Sources that could not be read at the start: a datadir that is mounted later, say.
+#[derive(Debug)]
+struct Unreadable {
+    cluster: ClusterName,
+    spool: Spool,
+    sources: Vec<SourceConfig>,
+}
+
+impl Unreadable {
+    fn new(config: &Config, spool: &Spool) -> Self {
+        let (cluster, spool) = (config.cluster.clone(), spool.clone());
+        Self {
+            cluster,
+            spool,
+            sources: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, source: &SourceConfig) {
+        self.sources.push(source.clone());
+    }
+
+    /// Fires `stop` as soon as one of them can be read.
+    async fn wait(self, stop: CancellationToken) {
+        let can_be_read =
+            |source: &SourceConfig| pin_source(&self.cluster, source, &self.spool).is_ok();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(watching::TROUBLE_POLL) => {}
+            }
+            if let Some(source) = self.sources.iter().find(|source| can_be_read(source)) {
+                tracing::info!(source = source.name, "can be read now");
+                return stop.cancel();
+            }
+        }
+    }
 }
 
 /// Finds out what the bucket has of a source's files.

@@ -11,7 +11,7 @@
 //!   the bucket no longer has, or has otherwise, stops the source.
 //!
 //! # After a crash
-//! Import is one transaction for each batch of [`IMPORT_BATCH`] entries, in ascending sequence:
+//! Import is one transaction for each batch of `IMPORT_BATCH` entries, in ascending sequence:
 //! what is missing is imported at the next start.
 
 use std::pin::pin;

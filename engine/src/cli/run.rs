@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Format, Global};
 use crate::config::{self, Config};
-use crate::daemon::{Archiver, Outcome, Problem};
+use crate::daemon::{Archiver, Ended, Outcome, Problem};
 use crate::exit::{self, Exit};
 
 /// Between two attempts to start while a destination cannot be reached.
@@ -51,12 +51,16 @@ impl Run {
 /// closed in the meantime.
 async fn run_daemon(config: &Config, stop: CancellationToken) -> anyhow::Result<()> {
     loop {
-        let error = tokio::select! {
-            archiver = Archiver::open(config, false) => match archiver {
-                Ok(archiver) => return archiver.run(stop).await,
-                Err(error) => error,
-            },
+        let opened = tokio::select! {
+            opened = Archiver::open(config, false) => opened,
             () = stop.cancelled() => return Ok(()),
+        };
+        let error = match opened {
+            Ok(archiver) => match archiver.run(&stop).await? {
+                Ended::Stopped => return Ok(()),
+                Ended::MoreSources => continue,
+            },
+            Err(error) => error,
         };
         let problem = Problem::of(&error);
         if problem.exit != Exit::Transient {

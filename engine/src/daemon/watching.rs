@@ -14,7 +14,7 @@ use crate::watch::{self, Watch, WatchError};
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// A source in trouble is scanned again this often.
-const TROUBLE_POLL: Duration = Duration::from_mins(1);
+pub(super) const TROUBLE_POLL: Duration = Duration::from_mins(1);
 
 /// Scans one source for as long as the archiver runs.
 pub(super) async fn keep_watch(watch: Watch, stop: CancellationToken) {
