@@ -7,8 +7,10 @@ mod run;
 mod status;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -149,6 +151,14 @@ fn block_on(
 }
 
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    anstream::println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Writes results to stdout. A full disk or a reader that went away is an error, not a panic.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .context("write to stdout")
 }

@@ -22,12 +22,12 @@ pub use self::outcome::{Outcome, Problem, SourceOutcome};
 use self::watching::{keep_watch, warn_unpinned};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, SourceConfig};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::keyring::Keyring;
 use crate::layout::{ClusterName, SourceIdentity};
 use crate::ledger::{DestinationId, Ledger, Route, SourceId};
 use crate::pipeline::{Pipeline, SealLocks, Source};
-use crate::queue::{Ownership, Queue, QueueConfig};
+use crate::queue::{Ownership, Queue, QueueConfig, Settled};
 use crate::reconcile;
 use crate::spool::Spool;
 use crate::store::{self, ObjectStore};
@@ -74,7 +74,16 @@ impl Archiver {
         let queue = Arc::new(queue);
         // Before anything can fail that is far away: what is pinned is safe from expiry.
         let pinned = pin_sources(config, &spool);
-        let stores = open_stores(config, &ledger).await?;
+        let stores = match open_stores(config, &ledger).await {
+            Ok(stores) => stores,
+            Err(error) => {
+                let trouble = Problem::of(&error).trouble(clock.now());
+                for source in &config.sources {
+                    ledger.set_trouble(&source.name, Some(&trouble)).await?;
+                }
+                return Err(error);
+            }
+        };
 
         let mut sources = HashMap::new();
         let (mut watches, mut stopped) = (Vec::new(), Vec::new());
@@ -103,8 +112,13 @@ impl Archiver {
                         include_last,
                     });
                 }
+                // Not this source's trouble: all of them are tried again together.
+                Err(error) if Problem::of(&error).exit == Exit::Transient => return Err(error),
                 Err(error) => {
-                    stopped.push(SourceOutcome::stopped(&source.name, Problem::of(&error)));
+                    let problem = Problem::of(&error);
+                    let trouble = problem.trouble(clock.now());
+                    ledger.set_trouble(&source.name, Some(&trouble)).await?;
+                    stopped.push(SourceOutcome::stopped(&source.name, problem));
                 }
             }
         }
@@ -142,13 +156,14 @@ impl Archiver {
             match watch.first_scan().await {
                 Ok(scan) => {
                     outcome.active = scan.active;
-                    outcome
-                        .problems
-                        .extend(scan.lost.iter().map(|file| Problem::lost(file)));
+                    let lost = scan.lost.iter().map(|file| Problem::lost(file));
+                    let late = scan.late.iter().map(|file| Problem::late(file));
+                    outcome.problems.extend(lost.chain(late));
                     warn_unpinned(watch, scan.unpinned.as_deref());
                 }
                 Err(error) => outcome.problems.push(Problem::of(&error.into())),
             }
+            watching::record(watch, outcome.problems.first()).await;
             outcomes.push(outcome);
         }
         self.queue.retry_failed().await?;
@@ -160,9 +175,11 @@ impl Archiver {
             // Lanes end by themselves only when they could not begin.
             outcome = &mut lanes => {
                 outcome??;
-                None
+                Some(Settled::default())
             }
         };
+        // Whoever was faster: told to stop is told to stop.
+        let settled = settled.filter(|_| !stop.is_cancelled());
         stop.cancel();
         if !lanes.is_finished() {
             lanes.await??;

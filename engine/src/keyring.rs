@@ -120,7 +120,11 @@ impl Diagnose for KeyringError {
                     .to_owned()
             }
             Self::Io { source, path, .. } if source.kind() == io::ErrorKind::NotFound => {
-                format!("make one with `gtide key new {}`", path.display())
+                format!(
+                    "an archive is read with the key that sealed it: bring that file back; only a new archive begins \
+                     with `gtide key new {}`",
+                    path.display()
+                )
             }
             Self::Io { .. } => "check the path and who may read it".to_owned(),
             Self::Exists { .. } => {

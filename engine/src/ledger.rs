@@ -31,6 +31,7 @@ mod source;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod upload;
 
 use std::path::{Path, PathBuf};
@@ -53,6 +54,7 @@ pub use job::{
 pub use open::database_path;
 pub use source::{Destination, DestinationId, Source, SourceId};
 pub use status::{DestinationStatus, FailingFile, MAX_FAILURES_READ, SourceStatus};
+pub use trouble::Trouble;
 pub use upload::Upload;
 
 /// How long a writer waits for another process's transaction.

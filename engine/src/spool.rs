@@ -16,7 +16,6 @@
 //! Pins and sealed objects are found again by name; a half-written seal is a dot file, which
 //! [`Spool::sweep_unfinished`] removes.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -181,6 +180,13 @@ impl Spool {
                 reason: "[spool] pin = false".to_owned(),
             });
         }
+        // The file itself, should the index name a symbolic link.
+        let file = &std::fs::canonicalize(file).map_err(io_error("look at", file))?;
+        let metadata = std::fs::metadata(file).map_err(io_error("look at", file))?;
+        if !metadata.is_file() {
+            let reason = format!("{} is not a regular file", file.display());
+            return Ok(Pin::Impossible { reason });
+        }
         let dir = self.pin_dir(&identity.source);
         make_dir(&dir)?;
         let pin = self.pin_path(identity);
@@ -335,11 +341,11 @@ fn folder(source: &SourceIdentity) -> String {
 }
 
 fn same_file(pin: &Path, file: &Path) -> Result<Pin, SpoolError> {
+    // Not by opening: a pipe would wait for a writer.
     let inode = |path: &Path| {
-        File::open(path)
-            .and_then(|open| open.metadata())
+        std::fs::metadata(path)
             .map(|metadata| (metadata.dev(), metadata.ino()))
-            .map_err(io_error("open", path))
+            .map_err(io_error("look at", path))
     };
     if inode(pin)? == inode(file)? {
         Ok(Pin::Held)

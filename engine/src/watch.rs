@@ -99,7 +99,12 @@ fn read_index(config: &SourceConfig) -> Result<Vec<IndexEntry>, WatchError> {
         path: path.clone(),
         source,
     };
-    let len = std::fs::metadata(path).map_err(read)?.len();
+    let metadata = std::fs::metadata(path).map_err(read)?;
+    if !metadata.is_file() {
+        // A pipe would be waited for.
+        return Err(WatchError::NotAFile { path: path.clone() });
+    }
+    let len = metadata.len();
     if len > MAX_INDEX_LEN {
         return Err(WatchError::TooLong {
             path: path.clone(),
@@ -141,6 +146,9 @@ pub struct Scan {
     pub active: Option<String>,
     /// Files lost before they were archived.
     pub lost: Vec<String>,
+    /// Files that the archive does not have although it has later ones. They are not queued: the
+    /// chain cannot take them in any more.
+    pub late: Vec<String>,
     /// Why new files could not be pinned.
     pub unpinned: Option<String>,
 }
@@ -162,10 +170,12 @@ impl Watch {
 
         let from = closed.first().map_or(Sequence::MAX, |first| first.sequence);
         let known = self.queue.ledger().known_files(self.source, from).await?;
+        let head = self.head().await?;
         let mut new = Vec::new();
         for entry in &closed {
             match known.get(&entry.sequence) {
                 Some(known) => self.compare(known, entry).await?,
+                None if Some(entry.sequence) < head => scan.late.push(entry.file_name.clone()),
                 None => new.push(entry),
             }
         }
@@ -259,6 +269,20 @@ impl Watch {
             size: fingerprint.map_or(0, |fingerprint| fingerprint.size),
             fingerprint,
         })
+    }
+
+    /// The highest sequence that is committed anywhere.
+    async fn head(&self) -> Result<Option<Sequence>, WatchError> {
+        let mut highest = None;
+        for &destination in &self.destinations {
+            let head = self
+                .queue
+                .ledger()
+                .chain_head(self.source, destination)
+                .await?;
+            highest = highest.max(head.map(|head| head.sequence));
+        }
+        Ok(highest)
     }
 
     /// A file that only its pin still holds.

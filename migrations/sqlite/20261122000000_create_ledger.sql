@@ -76,3 +76,12 @@ CREATE TABLE positions (
     head_gtids TEXT,
     PRIMARY KEY (source, destination)
 ) STRICT, WITHOUT ROWID;
+
+-- What keeps a configured source from being watched at all, until it no longer does.
+CREATE TABLE troubles (
+    source_name TEXT PRIMARY KEY,
+    error TEXT NOT NULL,
+    hint TEXT,
+    exit TEXT NOT NULL,
+    since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -17,13 +17,14 @@ pub mod finding;
 pub mod inventory;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use engine::config::MAX_LANES;
 use engine::exit::{Diagnose, Exit};
-use engine::layout::{ClusterName, ObjectKey, Sequence, SourceIdentity};
+use engine::layout::{ClusterName, ObjectKey, SourceIdentity};
 use engine::store::StoreError;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::destination::{Destination, DestinationError, Layout};
 use crate::entries::{self, ENTRIES_IN_FLIGHT};
@@ -35,6 +36,12 @@ use crate::range::SequenceRange;
 use check::{Judgement, Suspect};
 use finding::{Finding, Kind, Subject, Verification};
 use inventory::{Inventory, SourceObjects};
+
+/// How long an object behind the last entry has for its entry to be written, once all else is judged.
+pub const IN_FLIGHT_WAIT: Duration = Duration::from_secs(5);
+
+/// How often its entry is looked for.
+const IN_FLIGHT_POLL: Duration = Duration::from_millis(500);
 
 /// Objects that are read back at once.
 pub const OBJECTS_IN_FLIGHT: usize = 4;
@@ -182,7 +189,6 @@ struct Audit<'a> {
 impl Audit<'_> {
     async fn source(&mut self, source: &SourceIdentity, objects: &SourceObjects) {
         self.report.sources.push(source.to_string());
-        self.unrecorded(source, objects);
         self.not_archived(source, objects);
         let range = self.range;
         let sequences = objects
@@ -232,6 +238,7 @@ impl Audit<'_> {
         while !judging.is_empty() {
             self.take_next(&mut judging).await;
         }
+        self.unrecorded(source, objects).await;
     }
 
     fn chain(&mut self, source: &SourceIdentity, walk: &mut ChainWalk, stored: &StoredEntry) {
@@ -287,38 +294,47 @@ impl Audit<'_> {
         }
     }
 
-    /// Objects whose entry is not there. An entry is written after its object: as many as an
-    /// archiver has lanes may be on their way, behind the last entry.
-    fn unrecorded(&mut self, source: &SourceIdentity, objects: &SourceObjects) {
+    /// Objects whose entry is not there. An entry is written after its object: behind the last entry
+    /// one may be on its way, and gets [`IN_FLIGHT_WAIT`] to arrive.
+    async fn unrecorded(&mut self, source: &SourceIdentity, objects: &SourceObjects) {
         let unrecorded = objects
             .logs
             .keys()
-            .filter(|sequence| !objects.entries.contains(sequence));
-        let unrecorded: Vec<Sequence> = unrecorded
-            .copied()
-            .filter(|&sequence| self.range.contains(sequence))
-            .collect();
-        let behind =
-            |sequence: &Sequence| objects.entries.last().is_none_or(|last| sequence > last);
-        let in_flight = unrecorded.iter().filter(|s| behind(s)).count() <= MAX_LANES as usize;
-        for sequence in unrecorded {
+            .filter(|sequence| !objects.entries.contains(sequence))
+            .filter(|&&sequence| self.range.contains(sequence));
+        let deadline = Instant::now() + IN_FLIGHT_WAIT;
+        for &sequence in unrecorded {
+            let is_behind = objects.entries.last().is_none_or(|&last| sequence > last);
+            let entry = source.manifest_key(sequence);
             let key = source.log_key(sequence);
-            let finding = if in_flight && behind(&sequence) {
-                let message =
-                    "its manifest entry is not there: probably it is about to be committed";
+            let finding = if is_behind && self.arrives(&entry, deadline).await {
+                let message = "committed in the meantime, and not read back";
                 Finding::new(Kind::InFlight, Exit::Ok, key, message)
             } else {
-                let message = format!(
-                    "the object is there, and its manifest entry {} is missing",
-                    source.manifest_key(sequence)
-                );
+                let message =
+                    format!("the object is there, and its manifest entry {entry} is missing");
                 Finding::new(Kind::UnrecordedObject, Exit::Gap, key, message).advise(
-                    "restore the entry from another destination or the bucket's older versions",
+                    "if an archiver was stopped before it committed, `gtide run` recognises the object; \
+                     otherwise restore the entry from another destination or the bucket's older versions",
                 )
             };
             self.report
                 .findings
                 .push(finding.about(Subject { source, sequence }));
+        }
+    }
+
+    /// Whether an entry is there, or comes before the deadline. A store that cannot say is taken as
+    /// no: the finding names the key.
+    async fn arrives(&self, entry: &ObjectKey, deadline: Instant) -> bool {
+        loop {
+            if matches!(self.archive.store.head(entry).await, Ok(Some(_))) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(IN_FLIGHT_POLL).await;
         }
     }
 

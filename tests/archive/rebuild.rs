@@ -106,6 +106,30 @@ fn an_emptied_bucket_is_a_refusal() {
     );
 }
 
+/// The chain cannot take in a file below its head: the entry behind names the one that was there.
+#[test]
+fn a_deleted_entry_is_not_written_anew() {
+    let workspace = archived_fixture();
+    let entry = source_folder(&workspace).join("manifest/0000000005.json");
+    fs::remove_file(&entry).unwrap();
+    forget_the_ledger(&workspace);
+    let output = workspace.run_all();
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("binlog.000005"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!entry.exists());
+    assert_eq!(json(&output)["sources"][0]["watermark"], 4);
+    assert!(
+        source_folder(&workspace)
+            .join("manifest/0000000014.json")
+            .exists()
+    );
+    assert_eq!(code(&workspace.verify()), 3);
+}
+
 /// A copied file has another inode and time: its content decides.
 #[test]
 fn a_file_that_only_looks_new_is_the_same_file() {

@@ -92,6 +92,60 @@ fn directory() {
     assert_refused(&workspace, 2, "not a regular file", "index");
 }
 
+/// A pipe would be waited for.
+#[test]
+fn pipe() {
+    let workspace = after_two_good_files(|bad| {
+        let made = std::process::Command::new("mkfifo")
+            .arg(bad)
+            .status()
+            .unwrap();
+        assert!(made.success());
+    });
+    assert_refused(&workspace, 2, "not a regular file", "index");
+}
+
+/// The index of another server, or of none: said each time, and shown by status.
+#[test]
+fn a_source_that_cannot_be_opened_is_said_every_time() {
+    let workspace = after_two_good_files(|_| {});
+    let index = workspace.datadir().join("binlog.index");
+    fs::remove_file(&index).unwrap();
+    for _ in 0..5 {
+        let output = workspace.run_once();
+        assert_eq!(code(&output), 2, "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("binlog.index"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    let status = workspace
+        .gtide()
+        .args(["status", "--format", "json"])
+        .output()
+        .unwrap();
+    assert_eq!(code(&status), 2, "{}", stderr(&status));
+    let error = json(&status)[0]["stopped"]["error"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(error.contains("binlog.index"), "{error}");
+
+    fs::write(
+        &index,
+        "./binlog.000001\n./binlog.000002\n./binlog.000004\n",
+    )
+    .unwrap();
+    workspace.run_once();
+    let status = workspace
+        .gtide()
+        .args(["status", "--format", "json"])
+        .output()
+        .unwrap();
+    assert_eq!(json(&status)[0]["stopped"], serde_json::Value::Null);
+}
+
 #[test]
 fn missing_file() {
     let workspace = after_two_good_files(|_| {});

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use engine::config::{self, Config};
 use engine::exit::{self, Exit, Failure};
-use engine::ledger::Ledger;
+use engine::ledger::{Ledger, LedgerError};
 
 use crate::view;
 
@@ -43,14 +43,12 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let sources = runtime.block_on(async {
-        Ledger::open_read_only(&config.queue.database)
-            .await?
-            .status()
-            .await
+    let (sources, troubles) = runtime.block_on(async {
+        let ledger = Ledger::open_read_only(&config.queue.database).await?;
+        Ok::<_, LedgerError>((ledger.status().await?, ledger.troubles().await?))
     })?;
     let (width, height) = ratatui::crossterm::terminal::size().unwrap_or(view::DEFAULT_SIZE);
-    let frame = view::text(&view::overview(&sources, width, height));
+    let frame = view::text(&view::overview(&sources, &troubles, width, height));
     // A reader that went away early has seen what it wanted.
     let _ = std::io::stdout().write_all(frame.as_bytes());
     Ok(())

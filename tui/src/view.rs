@@ -1,6 +1,8 @@
 //! The picture: from the ledger's values to terminal cells. No I/O, no clock, no colour.
 
-use engine::ledger::{DestinationStatus, SourceStatus};
+use std::collections::BTreeMap;
+
+use engine::ledger::{DestinationStatus, SourceStatus, Trouble};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
@@ -13,7 +15,12 @@ pub const DEFAULT_SIZE: (u16, u16) = (80, 24);
 pub const MIN_SIZE: (u16, u16) = (60, 15);
 
 /// One line for each source and destination, and below what is in the way.
-pub fn overview(sources: &[SourceStatus], width: u16, height: u16) -> Buffer {
+pub fn overview(
+    sources: &[SourceStatus],
+    stopped: &BTreeMap<String, Trouble>,
+    width: u16,
+    height: u16,
+) -> Buffer {
     let area = Rect::new(0, 0, width, height);
     let mut buffer = Buffer::empty(area);
     if width < MIN_SIZE.0 || height < MIN_SIZE.1 {
@@ -24,7 +31,7 @@ pub fn overview(sources: &[SourceStatus], width: u16, height: u16) -> Buffer {
             .render(area, &mut buffer);
         return buffer;
     }
-    let troubles = troubles(sources);
+    let troubles = troubles(sources, stopped);
     let [top, bottom] = Layout::vertical([Constraint::Fill(2), Constraint::Fill(1)]).areas(area);
     table(sources, width).render(top, &mut buffer);
     Paragraph::new(troubles)
@@ -92,8 +99,18 @@ fn row(source: &SourceStatus, destination: &DestinationStatus) -> Row<'static> {
     ])
 }
 
-fn troubles(sources: &[SourceStatus]) -> Vec<Line<'static>> {
-    let mut lines = Vec::new();
+fn troubles(sources: &[SourceStatus], stopped: &BTreeMap<String, Trouble>) -> Vec<Line<'static>> {
+    let mut lines: Vec<Line<'static>> = stopped
+        .iter()
+        .map(|(name, trouble)| {
+            format!(
+                "{}: stopped: {}",
+                printable(name),
+                printable(&trouble.error)
+            )
+            .into()
+        })
+        .collect();
     for source in sources {
         let name = printable(&source.source.name);
         for destination in &source.destinations {
@@ -140,15 +157,15 @@ mod tests {
     fn no_size_panics() {
         for width in 0..=130 {
             for height in 0..=40 {
-                overview(&[], width, height);
+                overview(&[], &BTreeMap::new(), width, height);
             }
         }
     }
 
     #[test]
     fn a_frame_without_sources_says_so() {
-        insta::assert_snapshot!(text(&overview(&[], 60, 15)));
-        insta::assert_snapshot!(text(&overview(&[], 40, 5)));
+        insta::assert_snapshot!(text(&overview(&[], &BTreeMap::new(), 60, 15)));
+        insta::assert_snapshot!(text(&overview(&[], &BTreeMap::new(), 40, 5)));
     }
 
     #[test]

@@ -110,15 +110,14 @@ fn show(outcome: &Outcome, format: Format) -> anyhow::Result<Exit> {
                 let watermark = source
                     .watermark
                     .map_or("none".to_owned(), |w| w.to_string());
-                anstream::print!(
-                    "{}: {} archived, watermark {watermark}",
-                    source.name,
-                    source.archived
-                );
-                match &source.active {
-                    Some(active) => anstream::println!(", {active} is still being written"),
-                    None => anstream::println!(),
-                }
+                let (name, archived) = (&source.name, source.archived);
+                let active = source.active.as_ref();
+                let active = active.map_or(String::new(), |file| {
+                    format!(", {file} is still being written")
+                });
+                super::print(&format!(
+                    "{name}: {archived} archived, watermark {watermark}{active}\n"
+                ))?;
             }
         }
     }

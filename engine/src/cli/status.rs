@@ -1,5 +1,7 @@
 //! `gtide status`: what is archived, what waits, what is in the way.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -7,19 +9,20 @@ use serde::Serialize;
 use super::{Format, Global};
 use crate::config::{self, Config};
 use crate::exit::{self, Exit};
-use crate::ledger::{DestinationStatus, Ledger, SourceStatus};
+use crate::ledger::{DestinationStatus, Ledger, SourceStatus, Trouble};
 
 #[derive(Debug, Args)]
 pub(super) struct Status {}
 
 /// One source at one destination. Its field names are a contract with scripts.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Row {
     source: String,
-    cluster: String,
-    server_uuid: String,
-    incarnation: u32,
-    destination: String,
+    /// These four are null for a source that was never opened.
+    cluster: Option<String>,
+    server_uuid: Option<String>,
+    incarnation: Option<u32>,
+    destination: Option<String>,
     /// All is committed up to this sequence.
     watermark: Option<u64>,
     /// The newest file that was found.
@@ -32,6 +35,16 @@ struct Row {
     queued: u64,
     stalled: u64,
     failing: Option<Failing>,
+    /// Why the source as a whole stands still.
+    stopped: Option<Stopped>,
+}
+
+#[derive(Debug, Serialize)]
+struct Stopped {
+    error: String,
+    hint: Option<String>,
+    exit: Exit,
+    since: jiff::Timestamp,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,14 +65,41 @@ impl Status {
         super::block_on(async move {
             let ledger = Ledger::open_read_only(&config.queue.database).await?;
             let sources = ledger.status().await?;
-            let rows: Vec<Row> = sources.iter().flat_map(rows).collect();
+            let troubles = ledger.troubles().await?;
+            let rows = all_rows(&config, &sources, &troubles);
             match format {
                 Format::Json => super::print_json(&rows)?,
-                Format::Human => show(&rows),
+                Format::Human => show(&rows)?,
             }
             Ok(exit_code(&rows))
         })
     }
+}
+
+/// What the ledger knows, and each configured source that it knows nothing of.
+fn all_rows(
+    config: &Config,
+    sources: &[SourceStatus],
+    troubles: &BTreeMap<String, Trouble>,
+) -> Vec<Row> {
+    let mut all: Vec<Row> = sources.iter().flat_map(rows).collect();
+    for source in &config.sources {
+        if all.iter().all(|row| row.source != source.name) {
+            all.push(Row {
+                source: source.name.clone(),
+                ..Row::default()
+            });
+        }
+    }
+    for row in &mut all {
+        row.stopped = troubles.get(&row.source).map(|trouble| Stopped {
+            error: trouble.error.clone(),
+            hint: trouble.hint.clone(),
+            exit: trouble.exit,
+            since: trouble.since,
+        });
+    }
+    all
 }
 
 fn rows(status: &SourceStatus) -> impl Iterator<Item = Row> {
@@ -74,10 +114,11 @@ fn row(status: &SourceStatus, destination: &DestinationStatus) -> Row {
     let head = destination.head.as_ref();
     Row {
         source: status.source.name.clone(),
-        cluster: identity.cluster.to_string(),
-        server_uuid: identity.server_uuid.to_string(),
-        incarnation: identity.incarnation,
-        destination: destination.url.clone(),
+        cluster: Some(identity.cluster.to_string()),
+        server_uuid: Some(identity.server_uuid.to_string()),
+        incarnation: Some(identity.incarnation),
+        destination: Some(destination.url.clone()),
+        stopped: None,
         watermark: destination.watermark.map(|sequence| sequence.0),
         newest: status.newest.map(|sequence| sequence.0),
         gtid_executed: head.and_then(|head| head.gtids.clone()),
@@ -101,7 +142,7 @@ fn row(status: &SourceStatus, destination: &DestinationStatus) -> Row {
     }
 }
 
-fn show(rows: &[Row]) {
+fn show(rows: &[Row]) -> anyhow::Result<()> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
@@ -116,7 +157,7 @@ fn show(rows: &[Row]) {
     for row in rows {
         table.add_row([
             row.source.clone(),
-            row.destination.clone(),
+            row.destination.clone().unwrap_or_else(|| "-".to_owned()),
             or_dash(row.watermark),
             or_dash(row.newest),
             row.queued.to_string(),
@@ -125,16 +166,20 @@ fn show(rows: &[Row]) {
                 .map_or("-".to_owned(), |time| format!("{time:.6}")),
         ]);
     }
-    anstream::println!(
-        "{}",
-        table
-            .to_string()
-            .lines()
-            .map(str::trim_end)
-            .collect::<Vec<_>>()
-            .join("\n")
-    );
+    let lines: Vec<String> = table
+        .to_string()
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect();
+    super::print(&lines.concat())?;
     for row in rows {
+        if let Some(Stopped {
+            error, hint, since, ..
+        }) = &row.stopped
+        {
+            let error = format!("{}: stopped since {since}: {error}", row.source);
+            exit::show(&error, hint.as_deref());
+        }
         for (first, last) in &row.gaps {
             let gap = format!(
                 "{}: gap: sequences {first} to {last} were never archived",
@@ -147,13 +192,15 @@ fn show(rows: &[Row]) {
         }
         if let Some(failing) = &row.failing {
             let next = failing.next_attempt;
+            let (source, attempts) = (&row.source, failing.attempts);
             let error = format!(
-                "{} ({} attempts, next at {next})",
-                failing.error, failing.attempts
+                "{source}: {} (attempt {attempts}, next at {next})",
+                failing.error
             );
             exit::show(&error, failing.hint.as_deref());
         }
     }
+    Ok(())
 }
 
 fn or_dash(value: Option<u64>) -> String {
@@ -168,5 +215,11 @@ fn exit_code(rows: &[Row]) -> Exit {
         .iter()
         .filter(|row| !row.gaps.is_empty())
         .map(|_| Exit::Gap);
-    failing.chain(gaps).fold(Exit::Ok, Exit::graver)
+    let stopped = rows
+        .iter()
+        .filter_map(|row| Some(row.stopped.as_ref()?.exit));
+    failing
+        .chain(gaps)
+        .chain(stopped)
+        .fold(Exit::Ok, Exit::graver)
 }

@@ -1,9 +1,10 @@
 //! What `run --once` did, and what is in the way.
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::exit::{self, Exit};
-use crate::ledger::SourceId;
+use crate::ledger::{SourceId, Trouble};
 use crate::queue::Settled;
 
 /// What became of all sources.
@@ -52,6 +53,17 @@ impl Problem {
         }
     }
 
+    /// As the ledger keeps it.
+    pub(super) fn trouble(&self, since: Timestamp) -> Trouble {
+        let (error, hint, exit) = (self.error.clone(), self.hint.clone(), self.exit);
+        Trouble {
+            error,
+            hint,
+            exit,
+            since,
+        }
+    }
+
     /// A file that left the index before it was archived.
     pub(super) fn lost(file: &str) -> Self {
         Self {
@@ -59,6 +71,21 @@ impl Problem {
             hint: Some(
                 "take a base backup: no recovery can cross this gap. Let binlog_expire_logs_seconds leave \
                  gtide more time, and keep [spool] on the binlogs' filesystem"
+                    .to_owned(),
+            ),
+            exit: Exit::Gap,
+        }
+    }
+}
+
+impl Problem {
+    /// A file below the archive's head that the archive does not have.
+    pub(super) fn late(file: &str) -> Self {
+        Self {
+            error: format!("{file} is not in the archive, and later files are: the chain cannot take it in any more"),
+            hint: Some(
+                "if its manifest entry was deleted from the bucket, restore that from the bucket's older versions \
+                 or another destination: the entry behind it proves which one it was"
                     .to_owned(),
             ),
             exit: Exit::Gap,

@@ -6,6 +6,7 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Problem;
+use crate::clock::{Clock, SystemClock};
 use crate::exit;
 use crate::retry::RetryClass;
 use crate::watch::{self, Watch, WatchError};
@@ -28,6 +29,7 @@ pub(super) async fn keep_watch(watch: Watch, stop: CancellationToken) {
     };
     let mut trouble = None;
     let mut unpinned = None;
+    let mut late = Vec::new();
     let mut begun = false;
     loop {
         let outcome = if begun {
@@ -37,9 +39,19 @@ pub(super) async fn keep_watch(watch: Watch, stop: CancellationToken) {
         };
         let pause = match outcome {
             Ok(scan) => {
+                if !begun || trouble.is_some() {
+                    record(&watch, None).await;
+                }
                 begun = true;
                 if trouble.take().is_some() {
                     tracing::info!(source = name, "scanned again, the trouble is over");
+                }
+                if scan.late != late {
+                    for file in &scan.late {
+                        let Problem { error, hint, .. } = Problem::late(file);
+                        tracing::error!(source = name, error, hint, "gap");
+                    }
+                    late = scan.late;
                 }
                 if scan.unpinned != unpinned {
                     warn_unpinned(&watch, scan.unpinned.as_deref());
@@ -58,6 +70,7 @@ pub(super) async fn keep_watch(watch: Watch, stop: CancellationToken) {
             }
             Err(error) => {
                 tell_trouble(name, error, &mut trouble);
+                record(&watch, trouble.as_ref()).await;
                 TROUBLE_POLL
             }
         };
@@ -90,5 +103,17 @@ pub(super) fn warn_unpinned(watch: &Watch, reason: Option<&str>) {
             reason,
             "not pinned: files that the server expires before they are archived would be lost"
         );
+    }
+}
+
+/// Keeps a source's trouble, or that it is over, where `gtide status` finds it.
+pub(super) async fn record(watch: &Watch, problem: Option<&Problem>) {
+    let trouble = problem.map(|problem| problem.trouble(SystemClock.now()));
+    let ledger = watch.queue.ledger();
+    if let Err(error) = ledger
+        .set_trouble(&watch.config.name, trouble.as_ref())
+        .await
+    {
+        tracing::warn!(error = exit::chain(&error), "the ledger cannot be written");
     }
 }

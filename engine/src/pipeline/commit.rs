@@ -47,6 +47,9 @@ pub async fn commit(
     now: Timestamp,
 ) -> Result<Committed, PipelineError> {
     let key = identity.source.manifest_key(identity.sequence);
+    if let Some(head) = head.filter(|head| head.sequence > identity.sequence) {
+        return commit_behind(store, &key, sealed, head).await;
+    }
     let entry = Entry {
         version: VERSION,
         source: identity.source.clone(),
@@ -83,6 +86,30 @@ pub async fn commit(
             }
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Below the head nothing new can be written: the entry behind names its predecessor. What is there
+/// already is recognised.
+async fn commit_behind(
+    store: &dyn ObjectStore,
+    key: &ObjectKey,
+    sealed: &Sealed,
+    head: &ChainHead,
+) -> Result<Committed, PipelineError> {
+    match read_entry(store, key).await {
+        Ok((there, sha256)) if there.sha256 == sealed.sha256 => Ok(committed(&there, sha256)),
+        Ok((there, _)) => Err(PipelineError::EntryConflict {
+            key: key.clone(),
+            file_name: there.file_name,
+            archived: there.sha256,
+            local: sealed.sha256,
+        }),
+        Err(PipelineError::Store(StoreError::NotFound { .. })) => Err(PipelineError::Late {
+            key: key.clone(),
+            head: head.sequence,
+        }),
+        Err(error) => Err(error),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::archive::ArchiveError;
 use crate::digest::Digest;
 use crate::exit::{Diagnose, Exit};
 use crate::keyring::KeyringError;
-use crate::layout::ObjectKey;
+use crate::layout::{ObjectKey, Sequence};
 use crate::ledger::LedgerError;
 use crate::manifest::ManifestError;
 use crate::retry::RetryClass;
@@ -83,6 +83,16 @@ pub enum PipelineError {
         /// The digest of the local file.
         local: Digest,
     },
+    /// Later files are committed already.
+    #[error(
+        "{key}: sequence {head} is committed already, and the chain cannot take this one in any more"
+    )]
+    Late {
+        /// The entry that is missing.
+        key: ObjectKey,
+        /// The last one that is committed.
+        head: Sequence,
+    },
     /// A job names what the configuration no longer has.
     #[error("the {what} of this job is not configured any more")]
     Unconfigured {
@@ -114,6 +124,7 @@ impl PipelineError {
             | Self::ReadBack { .. }
             | Self::ObjectConflict { .. }
             | Self::EntryConflict { .. }
+            | Self::Late { .. }
             | Self::Unconfigured { .. }
             | Self::Forgotten
             | Self::Payload(_) => RetryClass::Never,
@@ -135,6 +146,7 @@ impl Diagnose for PipelineError {
             Self::Vanished { .. } => Exit::Transient,
             Self::ReadBack { .. } => Exit::Corrupt,
             Self::ObjectConflict { .. } | Self::EntryConflict { .. } => Exit::Conflict,
+            Self::Late { .. } => Exit::Gap,
             Self::Unconfigured { .. } => Exit::Usage,
             Self::Stopping => Exit::Interrupted,
         }
@@ -164,6 +176,11 @@ impl Diagnose for PipelineError {
             Self::Unconfigured { .. } => {
                 Some("put it back into gtide.toml, or leave its files unarchived there".to_owned())
             }
+            Self::Late { .. } => Some(
+                "if its entry was deleted from the bucket, restore it from the bucket's older versions or another \
+                 destination"
+                    .to_owned(),
+            ),
             Self::Forgotten | Self::Payload(_) | Self::Stopping => None,
         }
     }

@@ -23,6 +23,12 @@ pub enum WatchError {
         #[source]
         source: std::io::Error,
     },
+    /// The index is a folder, a pipe or the like.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// What is there.
+        path: PathBuf,
+    },
     /// The index is larger than any index.
     #[error("{} is {len} bytes long: that is no binlog index", path.display())]
     TooLong {
@@ -74,6 +80,7 @@ impl Diagnose for WatchError {
     fn exit(&self) -> Exit {
         match self {
             Self::Read { .. }
+            | Self::NotAFile { .. }
             | Self::TooLong { .. }
             | Self::Index { .. }
             | Self::NoServerUuid { .. } => Exit::Usage,
@@ -92,7 +99,7 @@ impl Diagnose for WatchError {
                  in its group)"
                     .to_owned(),
             ),
-            Self::TooLong { .. } | Self::Index { .. } => {
+            Self::NotAFile { .. } | Self::TooLong { .. } | Self::Index { .. } => {
                 Some("[[source]] index must name the server's log_bin_index".to_owned())
             }
             Self::NoServerUuid { .. } => Some(
@@ -122,6 +129,7 @@ impl WatchError {
             Self::Spool(error) => error.retry_class(),
             Self::Ledger(error) | Self::Queue(QueueError::Ledger(error)) => error.retry_class(),
             Self::Read { .. }
+            | Self::NotAFile { .. }
             | Self::TooLong { .. }
             | Self::NoServerUuid { .. }
             | Self::Conflict { .. }

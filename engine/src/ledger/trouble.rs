@@ -1,0 +1,80 @@
+//! What keeps a configured source from being watched at all: for status and console.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{Ledger, LedgerError, time};
+use crate::exit::Exit;
+
+/// Why a source stands still. By its configured name: whose files they are may be unknown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The error with its causes.
+    pub error: String,
+    /// What to check or run.
+    pub hint: Option<String>,
+    /// The exit code that it calls for.
+    pub exit: Exit,
+    /// When it began.
+    pub since: Timestamp,
+}
+
+impl Ledger {
+    /// Records a source's trouble, or that it is over. The same trouble again keeps its beginning.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn set_trouble(
+        &self,
+        source_name: &str,
+        trouble: Option<&Trouble>,
+    ) -> Result<(), LedgerError> {
+        let mut tx = self.begin().await?;
+        let query = match trouble {
+            None => sqlx::query("DELETE FROM troubles WHERE source_name = $1").bind(source_name),
+            Some(trouble) => sqlx::query(
+                "INSERT INTO troubles (source_name, error, hint, exit, since) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (source_name) DO UPDATE SET
+                   since = CASE WHEN error = excluded.error THEN since ELSE excluded.since END,
+                   error = excluded.error, hint = excluded.hint, exit = excluded.exit",
+            )
+            .bind(source_name)
+            .bind(&trouble.error)
+            .bind(&trouble.hint)
+            .bind(sqlx::types::Json(trouble.exit))
+            .bind(trouble.since.as_microsecond()),
+        };
+        let done = query.execute(tx.connection()).await;
+        done.map_err(LedgerError::database("record a source's trouble"))?;
+        tx.commit().await
+    }
+
+    /// The sources that stand still, by their configured names.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn troubles(&self) -> Result<BTreeMap<String, Trouble>, LedgerError> {
+        type Row = (String, String, Option<String>, sqlx::types::Json<Exit>, i64);
+        let rows: Vec<Row> =
+            sqlx::query_as("SELECT source_name, error, hint, exit, since FROM troubles")
+                .fetch_all(self.pool())
+                .await
+                .map_err(LedgerError::database("list the sources in trouble"))?;
+        rows.into_iter()
+            .map(|(name, error, hint, exit, since)| {
+                let since = time(since, "a trouble's beginning")?;
+                let exit = exit.0;
+                Ok((
+                    name,
+                    Trouble {
+                        error,
+                        hint,
+                        exit,
+                        since,
+                    },
+                ))
+            })
+            .collect()
+    }
+}
