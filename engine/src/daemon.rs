@@ -14,6 +14,7 @@ mod watching;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -64,25 +65,13 @@ impl Archiver {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keyring = Keyring::open(&config.key)?;
         let spool = Spool::open(&config.spool)?;
-        let ownership = Ownership::claim(&config.queue.database)?;
-        let ledger = Ledger::open(&config.queue.database).await?;
-        let lanes = QueueConfig {
-            lanes: config.queue.lanes,
-            max_attempts: config.queue.max_attempts,
-        };
-        let queue = Queue::open(ownership, ledger.clone(), lanes, Arc::clone(&clock)).await?;
-        let queue = Arc::new(queue);
+        let queue = open_queue(config, &clock).await?;
+        let ledger = queue.ledger().clone();
         // Before anything can fail that is far away: what is pinned is safe from expiry.
         let pinned = pin_sources(config, &spool);
         let stores = match open_stores(config, &ledger).await {
             Ok(stores) => stores,
-            Err(error) => {
-                let trouble = Problem::of(&error).trouble(clock.now());
-                for source in &config.sources {
-                    ledger.set_trouble(&source.name, Some(&trouble)).await?;
-                }
-                return Err(error);
-            }
+            Err(error) => return Err(stop_all(config, &ledger, clock.now(), error).await?),
         };
 
         let mut sources = HashMap::new();
@@ -311,6 +300,32 @@ impl Archiver {
         gaps.dedup();
         Ok(gaps)
     }
+}
+
+async fn open_queue(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<Queue>> {
+    let ownership = Ownership::claim(&config.queue.database)?;
+    let ledger = Ledger::open(&config.queue.database).await?;
+    let lanes = QueueConfig {
+        lanes: config.queue.lanes,
+        max_attempts: config.queue.max_attempts,
+    };
+    Ok(Arc::new(
+        Queue::open(ownership, ledger, lanes, Arc::clone(clock)).await?,
+    ))
+}
+
+/// Writes down that all sources stand still, and hands the reason back.
+async fn stop_all(
+    config: &Config,
+    ledger: &Ledger,
+    now: Timestamp,
+    error: anyhow::Error,
+) -> anyhow::Result<anyhow::Error> {
+    let trouble = Problem::of(&error).trouble(now);
+    for source in &config.sources {
+        ledger.set_trouble(&source.name, Some(&trouble)).await?;
+    }
+    Ok(error)
 }
 
 async fn open_stores(

@@ -14,6 +14,7 @@ mod harness;
 mod workspace;
 
 mod fixtures;
+mod init;
 mod live;
 mod rebuild;
 mod refused;

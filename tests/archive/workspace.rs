@@ -51,6 +51,11 @@ impl Workspace {
         self.edit("#reserve = \"2GiB\"", "reserve = \"1MiB\"");
     }
 
+    /// Runs `gtide init` and nothing else.
+    pub fn try_init(&self, arguments: &[&str]) -> Output {
+        self.gtide().arg("init").args(arguments).output().unwrap()
+    }
+
     /// Replaces text in the configuration, which must be there.
     pub fn edit(&self, from: &str, to: &str) {
         let text = fs::read_to_string(self.config()).unwrap();

@@ -1,5 +1,6 @@
 //! `gtide init`: an annotated configuration and a key.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -9,8 +10,9 @@ use super::{Format, Global};
 use crate::config::Config;
 use crate::durable_fs;
 use crate::exit::{Exit, Failure};
-use crate::keyring;
+use crate::keyring::{self, Keyring};
 use crate::layout::ClusterName;
+use crate::store;
 
 /// The annotated example; `@WORDS@` are filled in.
 const EXAMPLE: &str = include_str!("gtide.example.toml");
@@ -59,20 +61,35 @@ impl Init {
             }
             .into());
         }
+        let text = self.text(folder)?;
+        // What is about to be written must work: a path that cannot stand in TOML or a URL that means
+        // nothing is found here, and nothing is left behind.
+        let probe = tempfile::Builder::new().suffix(".toml").tempfile_in(folder);
+        let probe = probe.with_context(|| format!("write in {}", folder.display()))?;
+        probe
+            .as_file()
+            .write_all(text.as_bytes())
+            .context("write a configuration")?;
+        let config = Config::load(probe.path())?;
+        config
+            .destinations
+            .iter()
+            .try_for_each(|store| store::connect(store).map(drop))?;
         let key = folder.join(&self.key);
+        if key.exists() {
+            Keyring::open(&config.key)?;
+        }
         let new_key = if key.exists() {
             None
         } else {
             Some(keyring::create_key_file(&key)?)
         };
-        durable_fs::create_new(&path, self.text(folder)?.as_bytes(), 0o644)
+        durable_fs::create_new(&path, text.as_bytes(), 0o644)
             .with_context(|| format!("write {}", path.display()))?;
-        // What was just written must load; a path with a quote in it, say, is found here.
-        Config::load(&path)?;
         match global.format {
-            Format::Human => anstream::println!("{}", path.display()),
+            Format::Human => super::print(&format!("{}\n", path.display()))?,
             Format::Json => {
-                anstream::println!("{}", serde_json::json!({ "config": path, "key": key }));
+                super::print_json(&serde_json::json!({ "config": path, "key": key }))?;
             }
         }
         if let Some(id) = new_key {
@@ -98,16 +115,15 @@ impl Init {
             ("@CLUSTER@", self.cluster.as_str()),
             ("@NAME@", &self.name),
             ("@INDEX@", path_text(&index)?),
-            ("@DATABASE@", "gtide.db"),
+            ("@DATABASE@", "sqlite:gtide.db"),
             ("@SPOOL@", path_text(&self.spool)?),
             ("@URL@", &destination),
-            ("@KEY@", path_text(&self.key)?),
+            ("@KEY@", &format!("file:{}", path_text(&self.key)?)),
         ] {
             text = text.replace(
                 &format!("\"{word}\""),
                 &toml::Value::from(value).to_string(),
             );
-            text = text.replace(word, value);
         }
         Ok(text)
     }

@@ -23,12 +23,9 @@ impl Key {
         let Self::New { file } = self;
         let id = keyring::create_key_file(&file)?;
         match global.format {
-            Format::Human => anstream::println!("{id} in {}", file.display()),
+            Format::Human => super::print(&format!("{id} in {}\n", file.display()))?,
             Format::Json => {
-                anstream::println!(
-                    "{}",
-                    serde_json::json!({ "key_id": id.as_str(), "file": file })
-                );
+                super::print_json(&serde_json::json!({ "key_id": id.as_str(), "file": file }))?;
             }
         }
         anstream::eprintln!(
