@@ -313,10 +313,13 @@ impl Audit<'_> {
             } else {
                 let message =
                     format!("the object is there, and its manifest entry {entry} is missing");
-                Finding::new(Kind::UnrecordedObject, Exit::Gap, key, message).advise(
-                    "if an archiver was stopped before it committed, `gtide run` recognises the object; \
-                     otherwise restore the entry from another destination or the bucket's older versions",
-                )
+                let advice = if is_behind {
+                    "if an archiver was stopped before it committed, the next `gtide run` recognises the object; \
+                     otherwise restore the entry from another destination or the bucket's older versions"
+                } else {
+                    "restore the entry from another destination or the bucket's older versions"
+                };
+                Finding::new(Kind::UnrecordedObject, Exit::Gap, key, message).advise(advice)
             };
             self.report
                 .findings

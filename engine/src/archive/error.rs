@@ -187,7 +187,7 @@ impl Diagnose for ArchiveError {
             | Self::Authentication { .. }
             | Self::Limit { .. }
             | Self::Inconsistent { .. } => {
-                "the object was altered after it was sealed: take it from another destination, or archive the file again while the server has it"
+                "the object was altered after it was sealed: take it from another destination; while the server has the file, its copy there is the same"
             }
             Self::Level { .. } => "set compression.level to a level that zstd has",
             Self::TooLarge { .. } => {
