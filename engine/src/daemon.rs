@@ -81,7 +81,8 @@ impl Archiver {
             if identity.is_err() {
                 unreadable.add(source);
             }
-            match open_source(source, identity, &ledger, &stores).await {
+            let opened = open_source(source, identity, &ledger, &stores).await;
+            match opened.and_then(|opened| only_once(opened, &sources)) {
                 Ok((id, identity)) => {
                     let name = source.name.clone();
                     sources.insert(
@@ -299,6 +300,24 @@ impl Archiver {
         gaps.sort_unstable();
         gaps.dedup();
         Ok(gaps)
+    }
+}
+
+/// Two workers on one lane would break its order, so a server has one source.
+fn only_once(
+    (id, identity): (SourceId, SourceIdentity),
+    sources: &HashMap<SourceId, Source>,
+) -> anyhow::Result<(SourceId, SourceIdentity)> {
+    match sources.get(&id) {
+        None => Ok((id, identity)),
+        Some(other) => Err(Failure {
+            message: format!("{identity} is archived as source {:?} already", other.name),
+            exit: Exit::Usage,
+            hint: Some(
+                "list each server once, or give a clone a server_uuid of its own".to_owned(),
+            ),
+        }
+        .into()),
     }
 }
 

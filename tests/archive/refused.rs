@@ -147,6 +147,22 @@ fn a_source_that_cannot_be_opened_is_said_every_time() {
 }
 
 #[test]
+fn the_same_server_under_two_names() {
+    let workspace = Workspace::of_fixture("binlog/mysql-9.7");
+    let index = workspace.datadir().join("binlog.index");
+    let again = format!("[[source]]\nname = \"db2\"\nindex = {index:?}\n\n[queue]");
+    workspace.edit("[queue]", &again);
+    let output = workspace.run_once();
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("archived as source \"db1\" already"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(workspace.archived("manifest").len(), 13);
+}
+
+#[test]
 fn missing_file() {
     let workspace = after_two_good_files(|_| {});
     assert_refused(&workspace, 2, "No such file", "removed");
