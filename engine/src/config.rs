@@ -10,6 +10,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::Deserialize;
@@ -28,6 +29,8 @@ pub const DEFAULT_LANES: u32 = 4;
 pub const MAX_LANES: u32 = 64;
 /// Attempts before a file counts as stalled when `[queue] max-attempts` is absent.
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
+/// How long SIGTERM waits for the parts under way when `[queue] shutdown-grace` is absent.
+pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// zstd level when `[compression] level` is absent.
 pub const DEFAULT_LEVEL: i32 = 3;
 /// zstd's levels that its manual does not call "ultra" (those need much more memory), and none
@@ -141,6 +144,8 @@ pub struct QueueConfig {
     pub lanes: u32,
     /// Failures before a file counts as stalled.
     pub max_attempts: u32,
+    /// How long a stop may wait for the parts under way.
+    pub shutdown_grace: Duration,
 }
 
 /// The spool.
@@ -409,6 +414,7 @@ impl RawFile {
             database: format!("sqlite:{}", path.display()),
             lanes,
             max_attempts,
+            shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
         })
     }
 

@@ -28,7 +28,7 @@ use crate::keyring::Keyring;
 use crate::layout::{ClusterName, SourceIdentity};
 use crate::ledger::{DestinationId, Ledger, Route, SourceId};
 use crate::pipeline::{Pipeline, SealLocks, Source};
-use crate::queue::{Ownership, Queue, QueueConfig, Settled};
+use crate::queue::{Claim, Claims, Ownership, Queue, QueueConfig, Settled};
 use crate::reconcile;
 use crate::spool::Spool;
 use crate::store::{self, ObjectStore};
@@ -40,6 +40,7 @@ pub struct Archiver {
     queue: Arc<Queue>,
     pipeline: Arc<Pipeline>,
     watches: Vec<Watch>,
+    owned: HashMap<SourceId, Arc<Ownership>>,
     /// Sources that could not be opened.
     stopped: Vec<SourceOutcome>,
     /// Of those, the ones whose index or `auto.cnf` could not be read, with the cluster and the spool.
@@ -65,6 +66,7 @@ impl Archiver {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keyring = Keyring::open(&config.key)?;
         let spool = Spool::open(&config.spool)?;
+        let claims = Claims::open(&config.queue.database).await?;
         let queue = open_queue(config, &clock).await?;
         let ledger = queue.ledger().clone();
         // Before anything can fail that is far away: what is pinned is safe from expiry.
@@ -74,16 +76,17 @@ impl Archiver {
             Err(error) => return Err(stop_all(config, &ledger, clock.now(), error).await?),
         };
 
-        let mut sources = HashMap::new();
+        let (mut sources, mut owned) = (HashMap::new(), HashMap::new());
         let (mut watches, mut stopped) = (Vec::new(), Vec::new());
         let mut unreadable = Unreadable::new(config, &spool);
         for (source, identity) in config.sources.iter().zip(pinned) {
             if identity.is_err() {
                 unreadable.add(source);
             }
-            let opened = open_source(source, identity, &ledger, &stores).await;
-            match opened.and_then(|opened| only_once(opened, &sources)) {
-                Ok((id, identity)) => {
+            let opened = open_source(source, identity, &claims, &ledger, &stores).await;
+            match opened {
+                Ok((id, identity, ownership)) => {
+                    owned.insert(id, Arc::new(ownership));
                     let name = source.name.clone();
                     sources.insert(
                         id,
@@ -128,6 +131,7 @@ impl Archiver {
             queue,
             pipeline,
             watches,
+            owned,
             stopped,
             unreadable,
         })
@@ -243,20 +247,26 @@ impl Archiver {
         &self,
         stop: &CancellationToken,
     ) -> tokio::task::JoinHandle<Result<(), crate::queue::QueueError>> {
-        let routes: Vec<Route> = self
-            .watches
-            .iter()
-            .flat_map(|watch| {
-                let source = watch.source;
-                watch.destinations.iter().map(move |&destination| Route {
-                    source,
-                    destination,
-                })
-            })
-            .collect();
-        let (queue, handler) = (Arc::clone(&self.queue), Arc::clone(&self.pipeline));
-        let stop = stop.clone();
-        tokio::spawn(async move { queue.run(&routes, handler, stop).await })
+        let mut sources = JoinSet::new();
+        for watch in &self.watches {
+            let Some(ownership) = self.owned.get(&watch.source).cloned() else {
+                continue;
+            };
+            let (queue, handler) = (Arc::clone(&self.queue), Arc::clone(&self.pipeline));
+            let (source, destinations) = (watch.source, watch.destinations.clone());
+            let stop = stop.clone();
+            sources.spawn(async move {
+                queue
+                    .run(&ownership, source, &destinations, handler, stop)
+                    .await
+            });
+        }
+        tokio::spawn(async move {
+            while let Some(outcome) = sources.join_next().await {
+                outcome.unwrap_or(Ok(()))?;
+            }
+            Ok(())
+        })
     }
 
     /// Files committed at the destination that has fewest.
@@ -303,33 +313,15 @@ impl Archiver {
     }
 }
 
-/// Two workers on one lane would break its order, so a server has one source.
-fn only_once(
-    (id, identity): (SourceId, SourceIdentity),
-    sources: &HashMap<SourceId, Source>,
-) -> anyhow::Result<(SourceId, SourceIdentity)> {
-    match sources.get(&id) {
-        None => Ok((id, identity)),
-        Some(other) => Err(Failure {
-            message: format!("{identity} is archived as source {:?} already", other.name),
-            exit: Exit::Usage,
-            hint: Some(
-                "list each server once, or give a clone a server_uuid of its own".to_owned(),
-            ),
-        }
-        .into()),
-    }
-}
-
 async fn open_queue(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<Queue>> {
-    let ownership = Ownership::claim(&config.queue.database)?;
     let ledger = Ledger::open(&config.queue.database).await?;
     let lanes = QueueConfig {
         lanes: config.queue.lanes,
         max_attempts: config.queue.max_attempts,
+        shutdown_grace: config.queue.shutdown_grace,
     };
     Ok(Arc::new(
-        Queue::open(ownership, ledger, lanes, Arc::clone(clock)).await?,
+        Queue::open(ledger, lanes, Arc::clone(clock)).await?,
     ))
 }
 
@@ -425,10 +417,24 @@ impl Unreadable {
 async fn open_source(
     source: &SourceConfig,
     identity: Result<SourceIdentity, WatchError>,
+    claims: &Claims,
     ledger: &Ledger,
     stores: &HashMap<DestinationId, Arc<dyn ObjectStore>>,
-) -> anyhow::Result<(SourceId, SourceIdentity)> {
+) -> anyhow::Result<(SourceId, SourceIdentity, Ownership)> {
     let identity = identity?;
+    let ownership = match claims.try_claim(&identity).await? {
+        Claim::Owned(ownership) => ownership,
+        Claim::Held { by } => {
+            return Err(Failure {
+                message: format!("{identity} is archived by {by} already"),
+                exit: Exit::Conflict,
+                hint: Some(
+                    "list each server once, or give a clone a server_uuid of its own".to_owned(),
+                ),
+            }
+            .into());
+        }
+    };
     let id = ledger.source(&identity, &source.name).await?;
     for (&destination, store) in stores {
         let route = Route {
@@ -445,5 +451,5 @@ async fn open_source(
             );
         }
     }
-    Ok((id, identity))
+    Ok((id, identity, ownership))
 }

@@ -7,7 +7,7 @@
 //! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`layout`] [`digest`] [`retry`] [`exit`] | |
 //! | 1 I/O edge | [`store`] [`keyring`] [`clock`] [`durable_fs`] [`config`] | |
 //! | 2 state | `ledger` | `ledger` |
-//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `daemon` `cli` | `daemon` |
+//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `daemon` `cli` `failpoint` | `daemon` |
 
 pub mod archive;
 pub mod binlog;
@@ -20,6 +20,8 @@ pub mod daemon;
 pub mod digest;
 pub mod durable_fs;
 pub mod exit;
+#[cfg(feature = "daemon")]
+pub mod failpoint;
 pub mod gtid;
 pub mod keyring;
 pub mod layout;

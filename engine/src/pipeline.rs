@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 pub use self::error::PipelineError;
 use crate::archive::ObjectIdentity;
 use crate::clock::Clock;
+use crate::failpoint::failpoint;
 use crate::keyring::Keyring;
 use crate::layout::SourceIdentity;
 use crate::ledger::{Committed, DestinationId, FileKey, FileRow, Ledger, SealedPayload, SourceId};
@@ -113,6 +114,7 @@ impl Pipeline {
         };
         let verified = upload.run(run.attempt() > 1).await?;
 
+        failpoint!("before-turn");
         let previous = self.ledger.previous_file(file.key).await?;
         run.turn(previous)
             .await

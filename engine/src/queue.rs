@@ -10,15 +10,15 @@
 //! - Each lane (`sequence % lanes` of one source and destination) runs strictly its lowest sequence, one at a
 //!   time. A failed head stays the head.
 //! - No job is ever dropped: see [`STALLED_RETRY`].
-//! - One process per database: [`Queue::open`] takes an [`Ownership`].
+//! - One process per source: [`Queue::run`] wants its [`Ownership`].
 //!
 //! # Crash consistency
 //! Everything that matters is in the database (see `queue/lane.rs`); a handler may be asked twice for the same
 //! job, and a delay goes on where it was.
 //!
 //! # Cancellation
-//! [`Queue::run`] ends when its token fires: no new job starts, handlers are told, and after [`STOP_GRACE`]
-//! dropped; their jobs are pending again, with no attempt counted.
+//! [`Queue::run`] ends when its token fires or the ownership is lost: no new job starts, handlers are told, and
+//! after [`QueueConfig::shutdown_grace`] dropped; their jobs are pending again, with no attempt counted.
 //!
 //! # Limits
 //! [`MAX_LANES`] lanes per route, [`ENQUEUE_BATCH`] files per transaction.
@@ -35,6 +35,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use apalis_core::task::Task;
 use apalis_core::task::builder::TaskBuilder;
@@ -48,16 +49,15 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::exit::{Diagnose, Exit};
 pub use crate::ledger::{ArchiveJob, Committed, Route};
-use crate::ledger::{DestinationId, FileKey, LaneName, Ledger, LedgerError, NewFile, Tx};
+use crate::ledger::{DestinationId, FileKey, LaneName, Ledger, LedgerError, NewFile, SourceId, Tx};
 use board::Board;
 pub use board::{RESTARTS_UNTIL_DOWN, Settled, StalledFile};
 pub use failure::{JobFailure, MAX_MESSAGE_LEN};
 pub use handler::{Handler, JobRun};
 use lane::Lane;
 pub use lane::SAFETY_POLL;
-pub use owner::{Ownership, OwnershipError};
+pub use owner::{Claim, Claims, Ownership, OwnershipError};
 pub use policy::{AFTER_CAP, BACKOFF_BASE, BACKOFF_CAP, CANCELLED_RETRY, STALLED_RETRY};
-pub use shield::STOP_GRACE;
 use shield::Shield;
 pub use worker::RESTART_DELAY;
 
@@ -77,6 +77,8 @@ pub struct QueueConfig {
     pub lanes: u32,
     /// Failed attempts after which a file is stalled, at least 1.
     pub max_attempts: u32,
+    /// How long a handler may take to come to a safe point when it is told to stop.
+    pub shutdown_grace: Duration,
 }
 
 /// Why the queue cannot be opened or filled.
@@ -114,7 +116,6 @@ pub struct Queue {
     config: QueueConfig,
     clock: Arc<dyn Clock>,
     board: Arc<watch::Sender<Board>>,
-    _ownership: Ownership,
 }
 
 impl QueueConfig {
@@ -135,7 +136,6 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Config`], or what the database says.
     pub async fn open(
-        ownership: Ownership,
         ledger: Ledger,
         config: QueueConfig,
         clock: Arc<dyn Clock>,
@@ -152,7 +152,6 @@ impl Queue {
             config,
             clock,
             board: Arc::new(watch::Sender::new(Board::default())),
-            _ownership: ownership,
         })
     }
 
@@ -200,22 +199,31 @@ impl Queue {
         Ok(total)
     }
 
-    /// Runs the lanes of `routes` until `stop` fires and every handler has ended. To be called once.
+    /// Runs the lanes of one source and these destinations until `stop` fires or the source's ownership is lost,
+    /// and every handler has ended. May run for several sources, and several sets of destinations of one source,
+    /// side by side; a route MUST NOT run twice at the same time.
     ///
     /// # Errors
     /// What the database says at the start. Later errors end no lane: its worker is built again.
     pub async fn run(
         &self,
-        routes: &[Route],
+        ownership: &Ownership,
+        source: SourceId,
+        destinations: &[DestinationId],
         handler: Arc<dyn Handler>,
         stop: CancellationToken,
     ) -> Result<(), QueueError> {
         let mut lanes = JoinSet::new();
         let mut names = Vec::new();
-        for &route in routes {
+        for &destination in destinations {
+            let route = Route {
+                source,
+                destination,
+            };
             self.catch_up(route).await?;
             names.extend((0..self.config.lanes).map(|lane| LaneName { route, lane }));
         }
+        let stop = stop.child_token();
         self.board.send_modify(|board| board.start(&names));
         for name in names {
             lanes.spawn(worker::supervise(Arc::new(Lane {
@@ -226,8 +234,12 @@ impl Queue {
                 handler: Arc::clone(&handler),
                 stop: stop.clone(),
                 board: Arc::clone(&self.board),
-                shield: Shield::new(STOP_GRACE),
+                shield: Shield::new(self.config.shutdown_grace),
             })));
+        }
+        tokio::select! {
+            () = ownership.lost().cancelled() => stop.cancel(),
+            _ = lanes.join_next() => {}
         }
         while lanes.join_next().await.is_some() {}
         Ok(())

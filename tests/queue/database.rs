@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use engine::exit::{Diagnose, Exit};
 use engine::ledger::{Ledger, LedgerError};
-use engine::queue::{Ownership, OwnershipError, Queue, QueueConfig};
+use engine::queue::{Queue, QueueConfig};
 
 use crate::harness::{Act, Bench, CONFIG, open, scripted};
 
@@ -47,15 +47,6 @@ async fn the_database_and_its_companions_are_private() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_owner_per_database() {
-    let bench = Bench::new();
-    let _opened = bench.open().await;
-    let error = Ownership::claim(&bench.url()).unwrap_err();
-    assert!(matches!(error, OwnershipError::Owned { .. }), "{error}");
-    assert_eq!(error.exit(), Exit::Conflict);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_looker_on_reads_beside_a_running_archiver() {
     let bench = Bench::new();
     let missing = Ledger::open_read_only(&bench.url()).await.unwrap_err();
@@ -89,13 +80,11 @@ async fn impossible_settings_are_refused() {
         let config = QueueConfig {
             lanes,
             max_attempts,
+            ..CONFIG
         };
-        let ownership = Ownership::claim(&bench.url()).unwrap();
         let ledger = Ledger::open(&bench.url()).await.unwrap();
         let clock = std::sync::Arc::new(engine::clock::SystemClock);
-        let error = Queue::open(ownership, ledger, config, clock)
-            .await
-            .unwrap_err();
+        let error = Queue::open(ledger, config, clock).await.unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);
         assert!(error.hint().is_some());
     }

@@ -13,7 +13,9 @@ use engine::ledger::{
     ArchiveJob, Committed, DestinationId, FileKey, JobFilter, JobRow, Ledger, NewFile, Route,
     SourceId,
 };
-use engine::queue::{Handler, JobFailure, JobRun, Ownership, Queue, QueueConfig, Settled};
+use engine::queue::{
+    Claim, Claims, Handler, JobFailure, JobRun, Ownership, Queue, QueueConfig, Settled,
+};
 use engine::retry::RetryClass;
 use sqlx::SqlitePool;
 use tempfile::TempDir;
@@ -26,6 +28,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) const CONFIG: QueueConfig = QueueConfig {
     lanes: 4,
     max_attempts: 3,
+    shutdown_grace: Duration::from_secs(20),
 };
 
 /// A directory with a database, a source and a destination.
@@ -72,6 +75,7 @@ impl Bench {
 
 /// An open queue and the ids of its only route.
 pub(crate) struct Opened {
+    pub(crate) ownership: Arc<Ownership>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) source: SourceId,
     pub(crate) destination: DestinationId,
@@ -79,15 +83,23 @@ pub(crate) struct Opened {
 
 pub(crate) async fn open(dir: &Path, config: QueueConfig) -> Opened {
     let url = url_of(dir);
-    let ownership = Ownership::claim(&url).unwrap();
     let ledger = Ledger::open(&url).await.unwrap();
     let source = ledger.source(&identity(), "primary").await.unwrap();
     let destination = ledger.destination("file:///archive").await.unwrap();
-    let queue = Queue::open(ownership, ledger, config, Arc::new(SystemClock)).await;
+    let queue = Queue::open(ledger, config, Arc::new(SystemClock)).await;
     Opened {
+        ownership: Arc::new(claim(&url).await),
         queue: Arc::new(queue.unwrap()),
         source,
         destination,
+    }
+}
+
+pub(crate) async fn claim(url: &str) -> Ownership {
+    let claims = Claims::open(url).await.unwrap();
+    match claims.try_claim(&identity()).await.unwrap() {
+        Claim::Owned(ownership) => ownership,
+        Claim::Held { by } => panic!("held by {by}"),
     }
 }
 
@@ -125,8 +137,14 @@ impl Opened {
     pub(crate) fn run_routes(&self, routes: Vec<Route>, handler: impl Handler) -> Running {
         let stop = CancellationToken::new();
         let (queue, token) = (Arc::clone(&self.queue), stop.clone());
+        let (ownership, handler) = (Arc::clone(&self.ownership), Arc::new(handler));
         let task = tokio::spawn(async move {
-            queue.run(&routes, Arc::new(handler), token).await.unwrap();
+            let runs = routes.iter().map(|route| {
+                let (handler, stop) = (Arc::clone(&handler), token.clone());
+                let destinations = std::slice::from_ref(&route.destination);
+                queue.run(&ownership, route.source, destinations, handler, stop)
+            });
+            futures::future::try_join_all(runs).await.unwrap();
         });
         Running {
             queue: Arc::clone(&self.queue),

@@ -22,7 +22,7 @@ use crate::ledger::{ArchiveJob, Committed, LaneName};
 /// - `Ok` means that the entry is durable in the store. The queue then deletes the job and records the
 ///   commit, in one transaction.
 /// - When [`JobRun::cancel`] fires it returns soon, with [`JobFailure::cancelled`]; after
-///   [`STOP_GRACE`](super::STOP_GRACE) it is dropped at an await.
+///   [`shutdown_grace`](super::QueueConfig::shutdown_grace) it is dropped at an await.
 /// - A panic is a failed attempt.
 #[async_trait]
 pub trait Handler: Debug + Send + Sync + 'static {

@@ -19,9 +19,6 @@ use tokio_util::sync::CancellationToken;
 use super::failure::JobFailure;
 use crate::ledger::Committed;
 
-/// How long a handler may take to end after it was cancelled. Then it is dropped at its next await.
-pub const STOP_GRACE: Duration = Duration::from_secs(20);
-
 type Outcome = Result<Committed, JobFailure>;
 
 /// What a lane has under way.
@@ -37,6 +34,7 @@ struct UnderWay {
 }
 
 impl Shield {
+    /// `grace`: how long work may take to end after it was cancelled. Then it is dropped at its next await.
     pub(super) fn new(grace: Duration) -> Self {
         Self {
             under_way: Mutex::new(None),
@@ -116,6 +114,8 @@ mod tests {
     use crate::digest::Digest;
     use crate::retry::RetryClass;
 
+    const GRACE: Duration = Duration::from_secs(20);
+
     fn committed() -> Committed {
         Committed {
             entry_sha256: Digest::of(b"entry"),
@@ -128,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_delivered_again_joins_the_work_under_way() {
-        let shield = Shield::new(STOP_GRACE);
+        let shield = Shield::new(GRACE);
         let stop = CancellationToken::new();
         let started = Arc::new(AtomicU32::new(0));
         let work = || {
@@ -153,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_failure_like_any_other() {
-        let shield = Shield::new(STOP_GRACE);
+        let shield = Shield::new(GRACE);
         let outcome = shield
             .run(b"7", &CancellationToken::new(), async {
                 panic!("block 17")
