@@ -113,6 +113,7 @@ impl Pipeline {
             keyring: &self.keyring,
         };
         let verified = upload.run(run.attempt() > 1).await?;
+        failpoint!("verified");
 
         failpoint!("before-turn");
         let previous = self.ledger.previous_file(file.key).await?;
@@ -167,10 +168,12 @@ impl Pipeline {
             let (identity, spool, level) = (identity.clone(), self.spool.clone(), self.level);
             move || seal::seal(&path, &identity, key, level, &spool)
         };
+        failpoint!("before-seal");
         let (sealed, fingerprint) = blocking(work).await??;
         self.ledger
             .record_sealed(file.key, &sealed.payload()?)
             .await?;
+        failpoint!("sealed");
         self.ledger.set_fingerprint(file.key, fingerprint).await?;
         flag(&sealed, identity);
         Ok(sealed)

@@ -29,6 +29,7 @@ use crate::archive::{
 use crate::binlog::{Boundary, Refusal, Scanner, Summary};
 use crate::digest::{Digest, Hasher};
 use crate::exit::{Diagnose, Exit};
+use crate::failpoint::failpoint;
 use crate::ledger::Fingerprint;
 use crate::retry::RetryClass;
 use crate::spool::{Spool, SpoolError};
@@ -190,7 +191,9 @@ pub fn seal(
             path: path.to_owned(),
         });
     }
+    failpoint!("before-keep");
     spool.keep(identity, out)?;
+    failpoint!("kept");
     Ok((sealed, after))
 }
 
@@ -374,6 +377,7 @@ impl<W: std::io::Write> Blocks<W> {
         self.writer
             .write_block(plain, info)
             .map_err(BlockError::Archive)?;
+        failpoint!("seal-block");
         self.pending.drain(..len);
         self.start = end;
         Ok(())

@@ -33,6 +33,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::archive::{LockedReader, ObjectFacts, ObjectIdentity};
 use crate::digest::Digest;
+use crate::failpoint::failpoint;
 use crate::keyring::Keyring;
 use crate::layout::ObjectKey;
 use crate::ledger::{DestinationId, FileKey, Ledger};
@@ -90,7 +91,10 @@ impl Upload<'_> {
             return self.recognise(&key).await;
         }
         match self.send(&key, id).await {
-            Ok(()) => self.verify(&key).await,
+            Ok(()) => {
+                failpoint!("before-verify");
+                self.verify(&key).await
+            }
             // Another's object, or our own whose reply was lost: the comparison tells.
             Err(PipelineError::Store(StoreError::AlreadyExists { .. })) => {
                 self.recognise(&key).await
@@ -103,7 +107,10 @@ impl Upload<'_> {
         let part_size = self.store.part_size(self.facts.size);
         if self.facts.size <= part_size {
             let body = self.read_part(0, self.facts.size).await?;
-            return Ok(self.store.put_if_absent(key, body).await?);
+            failpoint!("before-put");
+            self.store.put_if_absent(key, body).await?;
+            failpoint!("put");
+            return Ok(());
         }
         let facts = UploadFacts {
             size: self.facts.size,
@@ -111,7 +118,11 @@ impl Upload<'_> {
         };
         let (id, done) = self.begin_or_resume(key, id, &facts).await?;
         let parts = self.send_missing_parts(key, &id, &done, part_size).await?;
-        Ok(self.store.complete_upload(key, &id, &parts, &facts).await?)
+        failpoint!("parts-sent");
+        failpoint!("before-complete");
+        self.store.complete_upload(key, &id, &parts, &facts).await?;
+        failpoint!("completed");
+        Ok(())
     }
 
     /// The upload of an earlier attempt, if the store still knows it, else a new one.
@@ -126,10 +137,13 @@ impl Upload<'_> {
         {
             return Ok((id, done));
         }
+        failpoint!("before-begin-upload");
         let id = self.store.begin_upload(key, facts).await?;
+        failpoint!("begun");
         self.ledger
             .record_upload(self.file, self.destination, id.as_str())
             .await?;
+        failpoint!("upload-recorded");
         Ok((id, Vec::new()))
     }
 
@@ -166,7 +180,10 @@ impl Upload<'_> {
                             body,
                             crc32c,
                         };
-                        Ok::<_, PipelineError>(self.store.upload_part(key, id, part).await?)
+                        failpoint!("before-part");
+                        let receipt = self.store.upload_part(key, id, part).await?;
+                        failpoint!("part-sent");
+                        Ok::<_, PipelineError>(receipt)
                     }
                 }
             })
