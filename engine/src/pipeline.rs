@@ -10,18 +10,28 @@
 //! - I3: a file commits only when every known file below it has committed at that destination.
 //! - Each step finds the work of an earlier, killed attempt and goes on from there.
 //!
+//! # Cancellation
+//! Cooperative: an attempt that is told to stop finishes the write that it has under way (a part, a put, a
+//! completion, an entry) and begins nothing more ([`stop`]). One that is dropped instead, after the grace, is as
+//! safe as one that is killed.
+//!
 //! # Limits
 //! One job is one file; how many run is the queue's affair.
 
 pub mod commit;
 mod error;
 pub mod seal;
+mod stop;
+#[cfg(test)]
+mod tests;
 pub mod upload;
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio_util::sync::CancellationToken;
 
 pub use self::error::PipelineError;
 use crate::archive::ObjectIdentity;
@@ -70,10 +80,7 @@ pub struct Pipeline {
 #[async_trait::async_trait]
 impl Handler for Pipeline {
     async fn archive(&self, job: &ArchiveJob, run: &JobRun) -> Result<Committed, JobFailure> {
-        let outcome = tokio::select! {
-            outcome = self.archive_one(job, run) => outcome,
-            () = run.cancel().cancelled() => Err(PipelineError::Stopping),
-        };
+        let outcome = self.archive_one(job, run).await;
         outcome.map_err(|error| JobFailure::of(&error, error.retry_class()))
     }
 }
@@ -100,7 +107,8 @@ impl Pipeline {
             file_name: file.name.clone(),
         };
 
-        let sealed = self.seal_once(&file, &identity).await?;
+        let stop = run.cancel();
+        let (sealed, origin) = self.seal_once(&file, &identity, stop).await?;
         let upload = Upload {
             store,
             destination: job.route.destination,
@@ -111,8 +119,10 @@ impl Pipeline {
             spooled: &self.spool.seal_path(&identity),
             ledger: &self.ledger,
             keyring: &self.keyring,
+            stop,
         };
-        let verified = upload.run(run.attempt() > 1).await?;
+        let tried_before = origin == Origin::Spool || run.attempt() > 1;
+        let verified = upload.run(tried_before).await?;
         failpoint!("verified");
 
         failpoint!("before-turn");
@@ -125,6 +135,7 @@ impl Pipeline {
             .chain_head(job.route.source, job.route.destination)
             .await?;
         let now = self.clock.now();
+        stop::check(stop)?;
         let committed =
             commit::commit(store, &identity, &sealed, verified, head.as_ref(), now).await?;
         tracing::info!(
@@ -144,9 +155,10 @@ impl Pipeline {
         &self,
         file: &FileRow,
         identity: &ObjectIdentity,
-    ) -> Result<Sealed, PipelineError> {
+        stop: &CancellationToken,
+    ) -> Result<(Sealed, Origin), PipelineError> {
         let lock = self.seals.of(file.key);
-        let _guard = lock.lock().await;
+        let _guard = stop::unless(stop, lock.lock()).await?;
         // Read behind the lock: another destination's job may just have sealed it.
         let recorded = self
             .ledger
@@ -156,7 +168,7 @@ impl Pipeline {
         if let Some(sealed) = recorded.and_then(|payload| Sealed::read(&payload))
             && self.spool_holds(&sealed, identity).await?
         {
-            return Ok(sealed);
+            return Ok((sealed, Origin::Spool));
         }
         let key = self.keyring.new_data_key(identity).await?;
         let named = file
@@ -166,7 +178,8 @@ impl Pipeline {
         let path = self.spool.readable(identity, &named);
         let work = {
             let (identity, spool, level) = (identity.clone(), self.spool.clone(), self.level);
-            move || seal::seal(&path, &identity, key, level, &spool)
+            let stop = stop.clone();
+            move || seal::seal(&path, &identity, key, level, &spool, &stop)
         };
         failpoint!("before-seal");
         let (sealed, fingerprint) = blocking(work).await??;
@@ -176,7 +189,7 @@ impl Pipeline {
         failpoint!("sealed");
         self.ledger.set_fingerprint(file.key, fingerprint).await?;
         flag(&sealed, identity);
-        Ok(sealed)
+        Ok((sealed, Origin::Now))
     }
 
     /// Is the sealed object in the spool still the one that the ledger knows?
@@ -190,6 +203,15 @@ impl Pipeline {
         // One that cannot be read is sealed anew.
         blocking(move || spooled_as(&path, size, crc32c).unwrap_or(false)).await
     }
+}
+
+/// Where a sealed object comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// An earlier attempt, perhaps of another process, left it in the spool: it may be uploaded already.
+    Spool,
+    /// It was sealed just now, under a key that no object has.
+    Now,
 }
 
 impl Sealed {

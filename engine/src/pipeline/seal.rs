@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use crate::archive::{
     ArchiveError, BlockInfo, MAX_BLOCK_PLAIN, ObjectFacts, ObjectIdentity, ObjectWriter, SealingKey,
@@ -75,6 +76,12 @@ pub enum SealError {
         #[source]
         source: Refusal,
     },
+    /// It was told to stop; nothing is wrong.
+    #[error("stopped while sealing {}", path.display())]
+    Stopped {
+        /// The file.
+        path: PathBuf,
+    },
     /// It changed under the reader.
     #[error("{} changed while it was read", path.display())]
     Unstable {
@@ -108,6 +115,7 @@ impl SealError {
             },
             Self::NotAFile { .. } | Self::Refused { .. } => RetryClass::Never,
             Self::Unstable { .. } | Self::Archive { .. } => RetryClass::Backoff,
+            Self::Stopped { .. } => RetryClass::Cancelled,
             Self::Spool(error) => error.retry_class(),
         }
     }
@@ -119,6 +127,7 @@ impl Diagnose for SealError {
             Self::Read { .. } | Self::NotAFile { .. } => Exit::Usage,
             Self::Refused { source, .. } => source.exit(),
             Self::Unstable { .. } => Exit::Transient,
+            Self::Stopped { .. } => Exit::Interrupted,
             Self::Archive { source, .. } => source.exit(),
             Self::Spool(error) => error.exit(),
         }
@@ -141,11 +150,13 @@ impl Diagnose for SealError {
             }
             Self::Archive { source, .. } => source.hint(),
             Self::Spool(error) => error.hint(),
+            Self::Stopped { .. } => None,
         }
     }
 }
 
-/// Seals the file at `path` into the spool and says what it found. Blocks its thread.
+/// Seals the file at `path` into the spool and says what it found. Blocks its thread; ends at the next
+/// piece that it reads after `stop` fired.
 ///
 /// # Errors
 /// See [`SealError`]; the spool then holds nothing new.
@@ -155,6 +166,7 @@ pub fn seal(
     key: SealingKey,
     level: i32,
     spool: &Spool,
+    stop: &CancellationToken,
 ) -> Result<(Sealed, Fingerprint), SealError> {
     let (mut file, before) = open(path)?;
     spool.admit(before.size)?;
@@ -168,6 +180,11 @@ pub fn seal(
     let mut blocks = Blocks::new(writer);
     let mut buffer = vec![0; READ_SIZE];
     loop {
+        if stop.is_cancelled() {
+            return Err(SealError::Stopped {
+                path: path.to_owned(),
+            });
+        }
         let read = match file.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
