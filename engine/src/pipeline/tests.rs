@@ -3,4 +3,5 @@
 mod bench;
 mod recording;
 mod resuming;
+mod sealing;
 mod stopping;

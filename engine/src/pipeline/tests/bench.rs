@@ -88,6 +88,14 @@ impl Bench {
     }
 
     pub(super) async fn open_with(&self, shutdown_grace: Duration) -> Opened {
+        self.open_all(shutdown_grace, self.spool_config()).await
+    }
+
+    pub(super) async fn open_on(&self, spool: SpoolConfig) -> Opened {
+        self.open_all(Duration::from_secs(20), spool).await
+    }
+
+    async fn open_all(&self, shutdown_grace: Duration, spool: SpoolConfig) -> Opened {
         let database = format!("sqlite:{}", self.path().join("gtide.db").display());
         let ledger = Ledger::open(&database).await.unwrap();
         let source = ledger.source(&identity(), "db1").await.unwrap();
@@ -109,7 +117,7 @@ impl Bench {
         let pipeline = Pipeline {
             ledger,
             keyring: Keyring::open(&key).unwrap(),
-            spool: Spool::open(&self.spool_config()).unwrap(),
+            spool: Spool::open(&spool).unwrap(),
             level: 3,
             clock,
             sources: [(source, named("db1"))].into(),

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bench::{Bench, LARGE, SMALL, fixture, object};
 use super::recording::{Act, Gate};
-use crate::pipeline::seal::{SealError, seal};
+use crate::pipeline::seal::{SealError, Sealing};
 
 fn parts(calls: &[String]) -> Vec<&str> {
     let parts = calls.iter().filter(|call| call.starts_with("part "));
@@ -134,8 +134,15 @@ async fn a_stop_ends_sealing_and_leaves_nothing() {
     let stop = CancellationToken::new();
     stop.cancel();
     let key = opened.pipeline.keyring.new_data_key(&identity).await;
-    let spool = &opened.pipeline.spool;
-    let sealed = seal(&fixture(LARGE), &identity, key.unwrap(), 3, spool, &stop);
+    let sealing = Sealing {
+        path: fixture(LARGE),
+        identity,
+        found: None,
+        level: 3,
+        spool: opened.pipeline.spool.clone(),
+        stop,
+    };
+    let sealed = sealing.run(key.unwrap());
     assert!(
         matches!(sealed, Err(SealError::Stopped { .. })),
         "{sealed:?}"
