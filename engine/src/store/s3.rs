@@ -22,6 +22,7 @@
 
 mod body;
 mod connection;
+mod date;
 mod download;
 mod failure;
 mod multipart;
