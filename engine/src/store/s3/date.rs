@@ -46,11 +46,8 @@ impl Intercept for AnsweredAt {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
+    use super::super::canned::{Canned, answer};
     use super::*;
-    use crate::store::{ObjectStore, StoreConfig, connect};
 
     #[test]
     fn http_dates_are_read_and_other_text_is_not() {
@@ -71,35 +68,9 @@ mod tests {
             ("Date: Sun, 06 Nov 1994 08:49:36 GMT\r\n", 0),
             ("", 0),
         ] {
-            let length = upload.len();
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\n{date}Content-Type: application/xml\r\nContent-Length: {length}\r\n\
-                 Connection: close\r\n\r\n{upload}"
-            );
-            let uploads = store_that_answers(answer).await.list_uploads("").await;
+            let canned = Canned::start(vec![answer("200 OK", date, upload)]).await;
+            let uploads = canned.store.list_uploads("").await;
             assert_eq!(uploads.unwrap()[0].age.as_secs(), age, "{date:?}");
         }
-    }
-
-    async fn store_that_answers(answer: String) -> Arc<dyn ObjectStore> {
-        let dir = tempfile::tempdir().unwrap();
-        let credentials = dir.path().join("credentials");
-        let keys = b"[default]\naws_access_key_id = id\naws_secret_access_key = secret\n";
-        crate::durable_fs::replace(&credentials, keys).unwrap();
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move {
-            let (mut client, _) = listener.accept().await.unwrap();
-            let _ = client.read(&mut [0; 8192]).await.unwrap();
-            client.write_all(answer.as_bytes()).await.unwrap();
-            drop(dir);
-        });
-        let config = StoreConfig {
-            url: "s3://bucket".to_owned(),
-            endpoint: Some(endpoint),
-            credentials: Some(format!("file:{}", credentials.display())),
-            ..StoreConfig::default()
-        };
-        connect(&config).unwrap()
     }
 }

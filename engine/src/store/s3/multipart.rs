@@ -89,7 +89,9 @@ impl S3Store {
         // The store would refuse it as well, after 8 MiB have travelled.
         let crc32c = crc32c::crc32c(&part.body);
         if crc32c != part.crc32c {
-            let Failing { operation, object } = failing;
+            let Failing {
+                operation, object, ..
+            } = failing;
             return Err(StoreError::crc_mismatch(
                 operation,
                 object,
