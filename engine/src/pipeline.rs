@@ -30,6 +30,7 @@ pub mod upload;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use self::commit::Commit;
 pub use self::error::PipelineError;
 pub use self::sealing::SealLocks;
 use self::sealing::{Origin, Subject};
@@ -114,6 +115,7 @@ impl Pipeline {
         };
         let (sealed, origin) = self.sealed(subject).await?;
         let upload = Upload {
+            source: &source.name,
             store,
             destination: job.route.destination,
             file: file.key,
@@ -138,10 +140,17 @@ impl Pipeline {
             .ledger
             .chain_head(job.route.source, job.route.destination)
             .await?;
-        let now = self.clock.now();
         stop::check(stop)?;
-        let committed =
-            commit::commit(store, &identity, &sealed, verified, head.as_ref(), now).await?;
+        let commit = Commit {
+            store,
+            source: &source.name,
+            identity: &identity,
+            sealed: &sealed,
+            head: head.as_ref(),
+            writer: self.spool.writer(),
+            now: self.clock.now(),
+        };
+        let committed = commit.run(verified).await?;
         tracing::info!(
             source = source.name,
             file = file.name,
