@@ -28,7 +28,7 @@ impl Run {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<Exit> {
         let path = config::find(global.config.as_deref())?;
         let config = Config::load(&path)?;
-        let format = global.format;
+        let format = global.terminal.format;
         super::block_on(async move {
             let stop = CancellationToken::new();
             stop_on_signals(stop.clone())?;

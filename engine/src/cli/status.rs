@@ -61,7 +61,7 @@ struct Failing {
 impl Status {
     pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
         let config = Config::load(&config::find(global.config.as_deref())?)?;
-        let format = global.format;
+        let format = global.terminal.format;
         super::block_on(async move {
             let ledger = Ledger::open_read_only(&config.queue.database).await?;
             let sources = ledger.status().await?;
