@@ -22,6 +22,7 @@
 //! # Limits
 //! [`MAX_CONNECTIONS`]; lists are bounded by constants beside their queries.
 
+mod agent;
 mod commit;
 mod error;
 mod file;
@@ -42,6 +43,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use agent::{Agent, AgentReport, Paused, REPORT_EVERY, SILENT_AFTER};
 pub use commit::{ChainHead, Committed, ImportedCommit, MAX_GAPS_LISTED};
 pub use error::{DatabaseError, LedgerError};
 pub use file::{

@@ -462,3 +462,61 @@ fn lane_names_read_back_and_others_are_refused() {
         assert!(name.parse::<LaneName>().is_err(), "{name}");
     }
 }
+
+fn agent(host: &str) -> AgentReport {
+    AgentReport {
+        host: host.to_owned(),
+        spool: "/var/lib/gtide/spool".to_owned(),
+        pid: 4711,
+        version: "0.1.0".to_owned(),
+        started: at(1_000),
+        sources: vec![SourceId(1)],
+        pinned_files: 3,
+        pinned_bytes: 3_000,
+        sealed_files: 1,
+        sealed_bytes: 400,
+        free_bytes: 5_000,
+        paused: None,
+    }
+}
+
+#[tokio::test]
+async fn an_agent_is_silent_when_it_was_not_heard_of_and_gone_when_it_ended_in_order() {
+    let bench = Bench::new().await;
+    let ledger = &bench.ledger;
+    ledger.report_agent(&agent("db1"), at(1_000)).await.unwrap();
+    let paused = AgentReport {
+        pid: 4712,
+        paused: Some(Paused {
+            since: at(1_005),
+            needed_bytes: 9_000,
+        }),
+        ..agent("db1")
+    };
+    ledger.report_agent(&paused, at(1_010)).await.unwrap();
+    ledger.report_agent(&agent("db2"), at(1_050)).await.unwrap();
+
+    let agents = ledger.agents().await.unwrap();
+    assert_eq!(
+        agents.len(),
+        2,
+        "the later report took the place of the first"
+    );
+    assert_eq!(agents[0].report, paused);
+    let silent: Vec<bool> = agents
+        .iter()
+        .map(|agent| agent.is_silent(at(1_100)))
+        .collect();
+    assert_eq!(silent, [true, false]);
+
+    ledger.retire_agent(&paused).await.unwrap();
+    assert_eq!(ledger.agents().await.unwrap().len(), 1);
+    // Weeks later another one reports.
+    ledger
+        .report_agent(&agent("db3"), at(2_000_000))
+        .await
+        .unwrap();
+    let hosts = ledger.agents().await.unwrap();
+    assert_eq!(hosts.len(), 1);
+    assert_eq!(hosts[0].report.host, "db3");
+}

@@ -1,0 +1,213 @@
+//! The sources: one row for each of them and each of its destinations.
+
+use std::collections::BTreeMap;
+
+use comfy_table::Table;
+use serde::Serialize;
+
+use super::{Finding, new_table, or_dash};
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::ledger::{DestinationStatus, SourceStatus, Trouble};
+
+/// One source at one destination.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct SourceRow {
+    source: String,
+    /// These four are null for a source that was never opened.
+    cluster: Option<String>,
+    server_uuid: Option<String>,
+    incarnation: Option<u32>,
+    destination: Option<String>,
+    /// All is committed up to this sequence.
+    watermark: Option<u64>,
+    /// The newest file that was found.
+    newest: Option<u64>,
+    /// GTIDs up to the last committed file.
+    gtid_executed: Option<String>,
+    /// Commit time of the last archived transaction.
+    last_commit: Option<jiff::Timestamp>,
+    gaps: Vec<(u64, u64)>,
+    queued: u64,
+    stalled: u64,
+    failing: Option<Failing>,
+    /// Why the source as a whole stands still.
+    stopped: Option<Stopped>,
+}
+
+#[derive(Debug, Serialize)]
+struct Stopped {
+    error: String,
+    hint: Option<String>,
+    exit: Exit,
+    since: jiff::Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+struct Failing {
+    sequence: u64,
+    file_name: Option<String>,
+    attempts: u32,
+    next_attempt: jiff::Timestamp,
+    error: String,
+    hint: Option<String>,
+    exit: Exit,
+}
+
+/// What the ledger knows, and each configured source that it knows nothing of.
+pub(super) fn rows(
+    config: &Config,
+    sources: &[SourceStatus],
+    troubles: &BTreeMap<String, Trouble>,
+) -> Vec<SourceRow> {
+    let mut all: Vec<SourceRow> = sources.iter().flat_map(rows_of).collect();
+    let configured = config.sources.iter().map(|source| &source.name);
+    for name in configured.chain(troubles.keys()) {
+        if all.iter().all(|row| &row.source != name) {
+            all.push(SourceRow {
+                source: name.clone(),
+                ..SourceRow::default()
+            });
+        }
+    }
+    for (name, trouble) in troubles {
+        // It is the present incarnation that stands still: the last one of its name.
+        if let Some(row) = all.iter_mut().rfind(|row| &row.source == name) {
+            row.stopped = Some(Stopped::of(trouble));
+        }
+    }
+    all
+}
+
+fn rows_of(status: &SourceStatus) -> impl Iterator<Item = SourceRow> {
+    let destinations = status.destinations.iter();
+    destinations.map(|destination| SourceRow::new(status, destination))
+}
+
+impl SourceRow {
+    fn new(status: &SourceStatus, destination: &DestinationStatus) -> Self {
+        let identity = &status.source.identity;
+        let head = destination.head.as_ref();
+        let gaps = destination.gaps.iter();
+        Self {
+            source: status.source.name.clone(),
+            cluster: Some(identity.cluster.to_string()),
+            server_uuid: Some(identity.server_uuid.to_string()),
+            incarnation: Some(identity.incarnation),
+            destination: Some(destination.url.clone()),
+            stopped: None,
+            watermark: destination.watermark.map(|sequence| sequence.0),
+            newest: status.newest.map(|sequence| sequence.0),
+            gtid_executed: head.and_then(|head| head.gtids.clone()),
+            last_commit: head.and_then(|head| head.last_commit),
+            gaps: gaps.map(|gap| (gap.start().0, gap.end().0)).collect(),
+            queued: destination.queued,
+            stalled: destination.stalled,
+            failing: destination.failing.as_ref().map(|failing| Failing {
+                sequence: failing.sequence.0,
+                file_name: failing.file_name.clone(),
+                attempts: failing.attempts,
+                next_attempt: failing.next_attempt,
+                error: failing.failure.message.clone(),
+                hint: failing.failure.hint.clone(),
+                exit: failing.failure.exit,
+            }),
+        }
+    }
+
+    pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
+        let stopped = self.stopped.iter().map(|stopped| stopped.finding(self));
+        let gaps = self.gaps.iter().map(|gap| self.gap(*gap));
+        let failing = self.failing.iter().map(|failing| failing.finding(self));
+        stopped.chain(gaps).chain(failing)
+    }
+
+    fn gap(&self, (first, last): (u64, u64)) -> Finding {
+        let name = &self.source;
+        Finding {
+            error: format!("{name}: gap: sequences {first} to {last} were never archived"),
+            hint: Some("take a base backup: no recovery can cross the gap".to_owned()),
+            exit: Exit::Gap,
+        }
+    }
+}
+
+impl Stopped {
+    fn of(trouble: &Trouble) -> Self {
+        Self {
+            error: trouble.error.clone(),
+            hint: trouble.hint.clone(),
+            exit: trouble.exit,
+            since: trouble.since,
+        }
+    }
+
+    fn finding(&self, row: &SourceRow) -> Finding {
+        Finding {
+            error: format!(
+                "{}: stopped since {}: {}",
+                row.source, self.since, self.error
+            ),
+            hint: self.hint.clone(),
+            exit: self.exit,
+        }
+    }
+}
+
+impl Failing {
+    /// A file that failed and is retried soon is no trouble yet.
+    fn finding(&self, row: &SourceRow) -> Finding {
+        let (attempts, next) = (self.attempts, self.next_attempt);
+        Finding {
+            error: format!(
+                "{}: {} (attempt {attempts}, next at {next})",
+                row.source, self.error
+            ),
+            hint: self.hint.clone(),
+            exit: if row.stalled > 0 { self.exit } else { Exit::Ok },
+        }
+    }
+}
+
+pub(super) fn table(rows: &[SourceRow]) -> Table {
+    let mut table = new_table();
+    table.set_header([
+        "SOURCE",
+        "DESTINATION",
+        "WATERMARK",
+        "NEWEST",
+        "QUEUED",
+        "STALLED",
+        "LAST COMMIT",
+    ]);
+    for row in rows {
+        table.add_row([
+            row.label(rows),
+            or_dash(row.destination.as_ref()),
+            or_dash(row.watermark),
+            or_dash(row.newest),
+            row.queued.to_string(),
+            row.stalled.to_string(),
+            or_dash(row.last_commit.map(|time| format!("{time:.6}"))),
+        ]);
+    }
+    table
+}
+
+impl SourceRow {
+    /// The source's name, with as much of its identity as tells it from the other rows.
+    fn label(&self, rows: &[SourceRow]) -> String {
+        let alike = || rows.iter().filter(|row| row.source == self.source);
+        let mut label = self.source.clone();
+        if alike().any(|row| row.cluster != self.cluster) {
+            label = format!("{}/{label}", or_dash(self.cluster.as_ref()));
+        }
+        if alike().any(|row| row.server_uuid != self.server_uuid) {
+            label = format!("{label} {}", or_dash(self.server_uuid.as_ref()));
+        }
+        if alike().any(|row| row.incarnation != self.incarnation) {
+            label = format!("{label}/{}", or_dash(self.incarnation));
+        }
+        label
+    }
+}
