@@ -13,6 +13,7 @@
 mod harness;
 mod workspace;
 
+mod disk;
 mod fixtures;
 mod init;
 mod live;
