@@ -160,11 +160,21 @@ impl Archiver {
             watching::record(watch, outcome.problems.first()).await;
             outcomes.push(outcome);
         }
-        self.queue.retry_failed().await?;
+        for watch in &self.watches {
+            self.queue.retry_failed(watch.source).await?;
+        }
 
         let mut lanes = self.start_lanes(&stop);
+        let routes = self.watches.iter().flat_map(|watch| {
+            let source = watch.source;
+            watch.destinations.iter().map(move |&destination| Route {
+                source,
+                destination,
+            })
+        });
+        let routes: Vec<Route> = routes.collect();
         let settled = tokio::select! {
-            settled = self.queue.settled() => Some(settled),
+            settled = self.queue.settled(&routes) => Some(settled),
             () = stop.cancelled() => None,
             // Lanes end by themselves only when they could not begin.
             outcome = &mut lanes => {

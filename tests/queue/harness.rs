@@ -135,6 +135,7 @@ impl Opened {
     }
 
     pub(crate) fn run_routes(&self, routes: Vec<Route>, handler: impl Handler) -> Running {
+        let asked = routes.clone();
         let stop = CancellationToken::new();
         let (queue, token) = (Arc::clone(&self.queue), stop.clone());
         let (ownership, handler) = (Arc::clone(&self.ownership), Arc::new(handler));
@@ -148,6 +149,7 @@ impl Opened {
         });
         Running {
             queue: Arc::clone(&self.queue),
+            routes: asked,
             stop,
             task,
         }
@@ -171,13 +173,14 @@ impl Opened {
 /// Lanes under way.
 pub(crate) struct Running {
     queue: Arc<Queue>,
+    routes: Vec<Route>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Running {
     pub(crate) async fn settled(&self) -> Settled {
-        let settled = self.queue.settled();
+        let settled = self.queue.settled(&self.routes);
         tokio::time::timeout(PATIENCE, settled).await.unwrap()
     }
 

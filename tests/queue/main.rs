@@ -10,3 +10,5 @@ mod lanes;
 mod retries;
 #[cfg(test)]
 mod torture;
+#[cfg(test)]
+mod volume;

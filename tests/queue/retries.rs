@@ -69,7 +69,7 @@ async fn retrying_by_hand_forgives_and_finishes() {
 
     // The user removed the cause and starts again: without the word, it would wait for minutes.
     let opened = bench.open().await;
-    assert_eq!(opened.queue.retry_failed().await.unwrap(), 1);
+    assert_eq!(opened.queue.retry_failed(opened.source).await.unwrap(), 1);
     let (handler, log) = scripted(|_, _| Act::Succeed);
     let settled = opened.run(handler).settle_and_stop().await;
     assert!(settled.is_clean(), "{settled:?}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Ledger, LedgerError, time};
+use super::{Ledger, LedgerError, on, storable, time};
 use crate::exit::Exit;
 
 /// Why a source stands still. By its configured name: whose files they are may be unknown.
@@ -31,21 +31,37 @@ impl Ledger {
         trouble: Option<&Trouble>,
     ) -> Result<(), LedgerError> {
         let mut tx = self.begin().await?;
-        let query = match trouble {
-            None => sqlx::query("DELETE FROM troubles WHERE source_name = $1").bind(source_name),
-            Some(trouble) => sqlx::query(
-                "INSERT INTO troubles (source_name, error, hint, exit, since) VALUES ($1, $2, $3, $4, $5)
-                 ON CONFLICT (source_name) DO UPDATE SET
-                   since = CASE WHEN error = excluded.error THEN since ELSE excluded.since END,
-                   error = excluded.error, hint = excluded.hint, exit = excluded.exit",
-            )
-            .bind(source_name)
-            .bind(&trouble.error)
-            .bind(&trouble.hint)
-            .bind(sqlx::types::Json(trouble.exit))
-            .bind(trouble.since.as_microsecond()),
+        let done = match trouble {
+            None => on!(tx, |db| {
+                sqlx::query("DELETE FROM troubles WHERE source_name = $1")
+                    .bind(source_name)
+                    .execute(db)
+                    .await
+                    .map(|_| ())
+            }),
+            Some(trouble) => {
+                let exit = serde_json::to_string(&trouble.exit);
+                let exit = exit.map_err(|e| LedgerError::damaged("an exit code", &e))?;
+                on!(tx, |db| {
+                    sqlx::query(
+                        "INSERT INTO troubles (source_name, error, hint, exit, since)
+                         VALUES ($1, $2, $3, $4, $5)
+                         ON CONFLICT (source_name) DO UPDATE SET
+                           since = CASE WHEN troubles.error = excluded.error
+                             THEN troubles.since ELSE excluded.since END,
+                           error = excluded.error, hint = excluded.hint, exit = excluded.exit",
+                    )
+                    .bind(source_name)
+                    .bind(storable(&trouble.error))
+                    .bind(trouble.hint.as_deref().map(storable))
+                    .bind(&exit)
+                    .bind(trouble.since.as_microsecond())
+                    .execute(db)
+                    .await
+                    .map(|_| ())
+                })
+            }
         };
-        let done = query.execute(tx.connection()).await;
         done.map_err(LedgerError::database("record a source's trouble"))?;
         tx.commit().await
     }
@@ -55,16 +71,18 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`], [`LedgerError::Damaged`].
     pub async fn troubles(&self) -> Result<BTreeMap<String, Trouble>, LedgerError> {
-        type Row = (String, String, Option<String>, sqlx::types::Json<Exit>, i64);
-        let rows: Vec<Row> =
+        type Row = (String, String, Option<String>, String, i64);
+        let rows: Vec<Row> = on!(self, |db| {
             sqlx::query_as("SELECT source_name, error, hint, exit, since FROM troubles")
-                .fetch_all(self.pool())
+                .fetch_all(db)
                 .await
-                .map_err(LedgerError::database("list the sources in trouble"))?;
+        })
+        .map_err(LedgerError::database("list the sources in trouble"))?;
         rows.into_iter()
             .map(|(name, error, hint, exit, since)| {
                 let since = time(since, "a trouble's beginning")?;
-                let exit = exit.0;
+                let exit = serde_json::from_str(&exit);
+                let exit = exit.map_err(|e| LedgerError::damaged("an exit code", &e))?;
                 Ok((
                     name,
                     Trouble {
