@@ -48,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::exit::{Diagnose, Exit};
+use crate::layout::Sequence;
 pub use crate::ledger::{ArchiveJob, Committed, Route};
 use crate::ledger::{DestinationId, FileKey, LaneName, Ledger, LedgerError, NewFile, SourceId, Tx};
 use board::Board;
@@ -57,6 +58,7 @@ pub use handler::{Handler, JobRun};
 use lane::Lane;
 pub use lane::SAFETY_POLL;
 pub use owner::{Claim, Claims, Ownership, OwnershipError};
+pub(crate) use policy::backoff_within;
 pub use policy::{AFTER_CAP, BACKOFF_BASE, BACKOFF_CAP, CANCELLED_RETRY, STALLED_RETRY};
 use shield::Shield;
 pub use worker::RESTART_DELAY;
@@ -103,7 +105,7 @@ pub enum QueueError {
 /// What [`Queue::enqueue`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Enqueued {
-    /// Files that the ledger did not know.
+    /// Files that the ledger did not know, or not where they lie.
     pub files: u64,
     /// Jobs that were neither queued nor done.
     pub jobs: u64,
@@ -245,14 +247,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes note of commits that came to the ledger by another way than a job ([`Ledger::import_commits`]), so
-    /// that handlers whose turn has come go on.
+    /// Takes note of commits that came to the ledger by another way than a job ([`Ledger::import_commits`]): drops
+    /// jobs up to the last of them, which are done or can't be any more (the chain takes nothing in below its head),
+    /// and lets handlers whose turn has come go on.
     ///
     /// # Errors
     /// What the database says.
     pub async fn catch_up(&self, route: Route) -> Result<(), QueueError> {
         let head = self.ledger.chain_head(route.source, route.destination);
         if let Some(head) = head.await? {
+            self.drop_jobs(route, head.sequence).await?;
             self.board
                 .send_modify(|board| board.set_head(route, head.sequence));
         }
@@ -330,6 +334,34 @@ impl Queue {
             // The sender lives as long as `self`.
             Err(_) => seen,
         }
+    }
+
+    /// Drops the jobs of a route up to a sequence.
+    async fn drop_jobs(&self, route: Route, up_to: Sequence) -> Result<(), LedgerError> {
+        let mut tx = self.ledger.begin().await?;
+        let mut dropped = 0;
+        // One statement for each lane, answered from the index on the lane and the id's text.
+        for lane in 0..self.config.lanes {
+            let lane = LaneName { route, lane };
+            let last = id::of_job(&ArchiveJob::new(route, up_to));
+            let done =
+                sqlx::query("DELETE FROM Jobs WHERE job_type = $1 AND idempotency_key <= $2")
+                    .bind(lane.to_string())
+                    .bind(last.to_string())
+                    .execute(tx.connection())
+                    .await
+                    .map_err(LedgerError::database("drop jobs that are done"))?;
+            dropped += done.rows_affected();
+        }
+        tx.commit().await?;
+        if dropped > 0 {
+            tracing::info!(
+                dropped,
+                ?route,
+                "queued files were archived already, or come too late"
+            );
+        }
+        Ok(())
     }
 
     async fn push_jobs(

@@ -182,7 +182,7 @@ impl Tx {
     }
 
     /// Records those of many files that are not known, in one statement: a restart offers the whole index
-    /// again. Returns how many were new.
+    /// again. A file that was only known from a bucket gets its path. Returns how many were new or found.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
@@ -211,7 +211,8 @@ impl Tx {
                value ->> '$.size', value ->> '$.fingerprint[0]', value ->> '$.fingerprint[1]',
                value ->> '$.fingerprint[2]', value ->> '$.fingerprint[3]', $2, value ->> '$.path'
              FROM json_each($1) WHERE true
-             ON CONFLICT (source, sequence) DO NOTHING",
+             ON CONFLICT (source, sequence) DO UPDATE SET path = excluded.path
+               WHERE files.path IS NULL AND excluded.path IS NOT NULL",
         )
         .bind(sqlx::types::Json(rows))
         .bind(at.as_microsecond())
