@@ -48,7 +48,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::exit::{Diagnose, Exit};
-use crate::layout::Sequence;
 pub use crate::ledger::{ArchiveJob, Committed, Route};
 use crate::ledger::{DestinationId, FileKey, LaneName, Ledger, LedgerError, NewFile, SourceId, Tx};
 use board::Board;
@@ -247,20 +246,45 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes note of commits that came to the ledger by another way than a job ([`Ledger::import_commits`]): drops
-    /// jobs up to the last of them, which are done or can't be any more (the chain takes nothing in below its head),
-    /// and lets handlers whose turn has come go on.
+    /// Takes note of commits that came to the ledger by another way than a job ([`Ledger::import_commits`]), so
+    /// that handlers whose turn has come go on.
     ///
     /// # Errors
     /// What the database says.
     pub async fn catch_up(&self, route: Route) -> Result<(), QueueError> {
         let head = self.ledger.chain_head(route.source, route.destination);
         if let Some(head) = head.await? {
-            self.drop_jobs(route, head.sequence).await?;
             self.board
                 .send_modify(|board| board.set_head(route, head.sequence));
         }
         Ok(())
+    }
+
+    /// Drops the jobs of a route up to its head, whose lanes do not run yet: commits came to the ledger by another way
+    /// ([`Ledger::import_commits`]), so they are done, or can't be any more (the chain takes nothing in below its
+    /// head). Returns how many there were.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn drop_overtaken(&self, route: Route) -> Result<u64, QueueError> {
+        let head = self.ledger.chain_head(route.source, route.destination);
+        let Some(head) = head.await? else {
+            return Ok(0);
+        };
+        let last = id::of_job(&ArchiveJob::new(route, head.sequence)).to_string();
+        let mut tx = self.ledger.begin().await?;
+        let mut dropped = 0;
+        // Lane by lane, so that the index on the lane and the id's text answers.
+        for lane in 0..self.config.lanes {
+            let lane = LaneName { route, lane };
+            let sql = "DELETE FROM Jobs WHERE job_type = $1 AND idempotency_key <= $2";
+            let done = sqlx::query(sql).bind(lane.to_string()).bind(&last);
+            let done = done.execute(tx.connection()).await;
+            let done = done.map_err(LedgerError::database("drop jobs that are done"))?;
+            dropped += done.rows_affected();
+        }
+        tx.commit().await?;
+        Ok(dropped)
     }
 
     /// Waits until the lanes run and every one of them rests: nothing queued, or the head stalled, or a handler
@@ -334,34 +358,6 @@ impl Queue {
             // The sender lives as long as `self`.
             Err(_) => seen,
         }
-    }
-
-    /// Drops the jobs of a route up to a sequence.
-    async fn drop_jobs(&self, route: Route, up_to: Sequence) -> Result<(), LedgerError> {
-        let mut tx = self.ledger.begin().await?;
-        let mut dropped = 0;
-        // One statement for each lane, answered from the index on the lane and the id's text.
-        for lane in 0..self.config.lanes {
-            let lane = LaneName { route, lane };
-            let last = id::of_job(&ArchiveJob::new(route, up_to));
-            let done =
-                sqlx::query("DELETE FROM Jobs WHERE job_type = $1 AND idempotency_key <= $2")
-                    .bind(lane.to_string())
-                    .bind(last.to_string())
-                    .execute(tx.connection())
-                    .await
-                    .map_err(LedgerError::database("drop jobs that are done"))?;
-            dropped += done.rows_affected();
-        }
-        tx.commit().await?;
-        if dropped > 0 {
-            tracing::info!(
-                dropped,
-                ?route,
-                "queued files were archived already, or come too late"
-            );
-        }
-        Ok(())
     }
 
     async fn push_jobs(

@@ -49,7 +49,7 @@ pub(super) async fn serve(
                     Err(error) => error.into(),
                 }
             }
-            Err(error) => error.into(),
+            Err(error) => error,
         };
         trouble.set(Problem::of(&error)).await;
         failures = failures.saturating_add(1);

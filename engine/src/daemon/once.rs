@@ -90,13 +90,13 @@ impl Run {
     async fn open(&mut self, tenure: &Arc<Tenure>) -> anyhow::Result<()> {
         // Before anything can fail that is far away. Why something is not pinned is told by the scan.
         let _ = tenure.pin_closed(&self.config).await;
-        let mut work = Work::of(Arc::clone(tenure)).await?;
         let (opened, problems) = open_all(tenure).await;
         self.outcome.problems.extend(problems);
+        // What other archivers did is in the ledger now.
+        let work = Work::of(Arc::clone(tenure), opened.clone()).await?;
         if !opened.is_empty() || tenure.has_history().await? {
             self.scan(tenure, &opened).await;
         }
-        work.opened = opened;
         self.works.push(work);
         let (predecessors, present) = look(tenure, &self.config).await?;
         for identity in predecessors {
@@ -115,10 +115,14 @@ impl Run {
             self.outcome.problems.push(Problem::held(&identity, by));
             return Ok(());
         };
-        let mut work = Work::of(Arc::new(tenure)).await?;
-        // A destination that is away was told of by the source itself.
-        (work.opened, _) = open_all(&work.tenure).await;
-        self.works.push(work);
+        let (opened, problems) = open_all(&tenure).await;
+        for problem in problems {
+            // A destination that is away was told of by the source itself.
+            if !self.outcome.problems.contains(&problem) {
+                self.outcome.problems.push(problem);
+            }
+        }
+        self.works.push(Work::of(Arc::new(tenure), opened).await?);
         Ok(())
     }
 
@@ -189,11 +193,11 @@ impl Run {
 }
 
 impl Work {
-    async fn of(tenure: Arc<Tenure>) -> anyhow::Result<Self> {
+    async fn of(tenure: Arc<Tenure>, opened: Vec<DestinationId>) -> anyhow::Result<Self> {
         let before = tenure.archived_files().await?;
         Ok(Self {
             tenure,
-            opened: Vec::new(),
+            opened,
             before,
         })
     }
@@ -211,7 +215,7 @@ async fn open_all(tenure: &Tenure) -> (Vec<DestinationId>, Vec<Problem>) {
                 Ok(destination.id)
             }
             Err(error) => {
-                let problem = Problem::of(&error.into());
+                let problem = Problem::of(&error);
                 trouble.set(problem.clone()).await;
                 Err(problem)
             }

@@ -23,7 +23,7 @@ use crate::layout::{Sequence, SourceIdentity};
 use crate::ledger::{DestinationId, LedgerError, Route, SourceId};
 use crate::pipeline::{Pipeline, SealLocks, Source};
 use crate::queue::QueueError;
-use crate::reconcile::{self, ReconcileError};
+use crate::reconcile;
 use crate::watch::{self, Pins};
 
 /// The source, until it is dropped.
@@ -103,15 +103,17 @@ impl Tenure {
     ///
     /// # Errors
     /// Those of the store, of another layout, and of an archive that was tampered with.
-    pub(super) async fn open(&self, destination: &Destination) -> Result<(), ReconcileError> {
+    pub(super) async fn open(&self, destination: &Destination) -> anyhow::Result<()> {
         let (store, route) = (destination.store.as_ref(), self.route(destination.id));
         reconcile::layout_version(store, &self.identity.cluster).await?;
         let imported = reconcile::source(&self.parts.ledger, store, &self.identity, route).await?;
-        if imported > 0 {
+        let dropped = self.parts.queue.drop_overtaken(route).await?;
+        if imported > 0 || dropped > 0 {
             tracing::info!(
                 source = self.name,
                 destination = store.url(),
                 imported,
+                dropped,
                 "entries were in the bucket that the ledger did not know"
             );
         }
