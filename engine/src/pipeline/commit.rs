@@ -22,6 +22,7 @@ use jiff::Timestamp;
 
 use crate::archive::ObjectIdentity;
 use crate::digest::Digest;
+use crate::failpoint::failpoint;
 use crate::layout::ObjectKey;
 use crate::ledger::{ChainHead, Committed};
 use crate::manifest::{Entry, MAX_ENTRY_LEN, Predecessor, StoredObject, VERSION};
@@ -70,8 +71,12 @@ pub async fn commit(
         written_at: now,
     };
     let bytes = Bytes::from(entry.to_bytes()?);
+    failpoint!("before-entry");
     match store.put_if_absent(&key, bytes.clone()).await {
-        Ok(()) => Ok(committed(&entry, Digest::of(&bytes))),
+        Ok(()) => {
+            failpoint!("entry-written");
+            Ok(committed(&entry, Digest::of(&bytes)))
+        }
         Err(StoreError::AlreadyExists { .. }) => {
             let (there, sha256) = read_entry(store, &key).await?;
             if there.sha256 == entry.sha256 && is_same_object(&there.object, &entry.object) {
