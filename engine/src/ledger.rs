@@ -69,7 +69,7 @@ pub use location::database_path;
 pub(crate) use migrate::History;
 pub use source::{Destination, DestinationId, Source, SourceId};
 pub use status::{DestinationStatus, FailingFile, MAX_FAILURES_READ, SourceStatus};
-pub use trouble::Trouble;
+pub use trouble::{Trouble, read_trouble_key, trouble_key};
 pub use upload::Upload;
 
 /// How long a writer waits for another's transaction.

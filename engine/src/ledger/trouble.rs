@@ -20,6 +20,20 @@ pub struct Trouble {
     pub since: Timestamp,
 }
 
+/// Under which a source's trouble with one destination is kept; trouble of the source itself is kept under its name.
+pub fn trouble_key(source_name: &str, url: &str) -> String {
+    format!("{source_name}@{url}")
+}
+
+/// What [`trouble_key`] was made of: a source's name and, where it is about one, the destination's URL.
+pub fn read_trouble_key(key: &str) -> (&str, Option<&str>) {
+    let scheme = key.find("://").and_then(|at| key.get(..at));
+    match scheme.and_then(|before| before.rfind('@')) {
+        Some(at) => (key.get(..at).unwrap_or_default(), key.get(at + 1..)),
+        None => (key, None),
+    }
+}
+
 impl Ledger {
     /// Records a source's trouble, or that it is over. The same trouble again keeps its beginning.
     ///
@@ -94,5 +108,21 @@ impl Ledger {
                 ))
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_of_a_source_or_of_one_of_its_destinations() {
+        for source in ["db1", "a@b", "@"] {
+            assert_eq!(read_trouble_key(source), (source, None));
+            for url in ["file:///a@b/c", "s3://bucket/x@y"] {
+                let key = trouble_key(source, url);
+                assert_eq!(read_trouble_key(&key), (source, Some(url)));
+            }
+        }
     }
 }

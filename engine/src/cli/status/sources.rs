@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Finding, new_table, or_dash};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::ledger::{DestinationStatus, SourceStatus, Trouble};
+use crate::ledger::{DestinationStatus, SourceStatus, Trouble, read_trouble_key};
 
 /// One source at one destination.
 #[derive(Debug, Default, Serialize)]
@@ -33,6 +33,8 @@ pub(super) struct SourceRow {
     failing: Option<Failing>,
     /// Why the source as a whole stands still.
     stopped: Option<Stopped>,
+    /// Why nothing of it goes to this destination.
+    unserved: Option<Stopped>,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,22 +63,47 @@ pub(super) fn rows(
     troubles: &BTreeMap<String, Trouble>,
 ) -> Vec<SourceRow> {
     let mut all: Vec<SourceRow> = sources.iter().flat_map(rows_of).collect();
-    let configured = config.sources.iter().map(|source| &source.name);
-    for name in configured.chain(troubles.keys()) {
-        if all.iter().all(|row| &row.source != name) {
-            all.push(SourceRow {
-                source: name.clone(),
-                ..SourceRow::default()
-            });
+    let troubles = || {
+        troubles
+            .iter()
+            .map(|(key, trouble)| (read_trouble_key(key), trouble))
+    };
+    for ((name, destination), trouble) in troubles() {
+        if destination.is_some() {
+            row_of(&mut all, name, destination).unserved = Some(Stopped::of(trouble));
         }
     }
-    for (name, trouble) in troubles {
-        // It is the present incarnation that stands still: the last one of its name.
-        if let Some(row) = all.iter_mut().rfind(|row| &row.source == name) {
-            row.stopped = Some(Stopped::of(trouble));
+    for source in &config.sources {
+        row_of(&mut all, &source.name, None);
+    }
+    for ((name, destination), trouble) in troubles() {
+        if destination.is_none() {
+            row_of(&mut all, name, None).stopped = Some(Stopped::of(trouble));
         }
     }
     all
+}
+
+/// The row of a source, or of one of its destinations; a new one if there is none. It is the present incarnation's: the
+/// last one of its name.
+fn row_of<'a>(
+    all: &'a mut Vec<SourceRow>,
+    name: &str,
+    destination: Option<&str>,
+) -> &'a mut SourceRow {
+    let is_wanted = |row: &SourceRow| {
+        row.source == name && (destination.is_none() || row.destination.as_deref() == destination)
+    };
+    let at = all.iter().rposition(is_wanted).unwrap_or_else(|| {
+        all.push(SourceRow {
+            source: name.to_owned(),
+            destination: destination.map(str::to_owned),
+            ..SourceRow::default()
+        });
+        all.len() - 1
+    });
+    #[expect(clippy::indexing_slicing, reason = "it was found, or made just now")]
+    &mut all[at]
 }
 
 fn rows_of(status: &SourceStatus) -> impl Iterator<Item = SourceRow> {
@@ -96,6 +123,7 @@ impl SourceRow {
             incarnation: Some(identity.incarnation),
             destination: Some(destination.url.clone()),
             stopped: None,
+            unserved: None,
             watermark: destination.watermark.map(|sequence| sequence.0),
             newest: status.newest.map(|sequence| sequence.0),
             gtid_executed: head.and_then(|head| head.gtids.clone()),
@@ -116,7 +144,8 @@ impl SourceRow {
     }
 
     pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
-        let stopped = self.stopped.iter().map(|stopped| stopped.finding(self));
+        let stopped = self.stopped.iter().chain(&self.unserved);
+        let stopped = stopped.map(|stopped| stopped.finding(self));
         let gaps = self.gaps.iter().map(|gap| self.gap(*gap));
         let failing = self.failing.iter().map(|failing| failing.finding(self));
         stopped.chain(gaps).chain(failing)
