@@ -23,11 +23,16 @@
 
 mod lab;
 mod mysqld;
+mod pgbouncer;
+mod port;
+mod postgres;
 mod process;
 mod proxy;
 mod seaweedfs;
 
 pub use lab::lab_program;
 pub use mysqld::Mysqld;
+pub use pgbouncer::PgBouncer;
+pub use postgres::Postgres;
 pub use proxy::{Act, Proxy, Rule};
 pub use seaweedfs::SeaweedFs;
