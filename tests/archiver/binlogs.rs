@@ -19,6 +19,7 @@ const ROWS: usize = 60;
 
 const ROTATE: u8 = 4;
 const WRITE_ROWS: u8 = 30;
+const UPDATE_ROWS: u8 = 31;
 const GTID: u8 = 33;
 const PREVIOUS_GTIDS: u8 = 35;
 
@@ -194,7 +195,7 @@ impl Binlog {
 }
 
 fn is_large_row(event: &[u8]) -> bool {
-    event[4] == WRITE_ROWS && event.len() > 1_000
+    matches!(event[4], WRITE_ROWS | UPDATE_ROWS) && event.len() > 1_000
 }
 
 fn set_gtid(event: &mut [u8], number: u64) {
