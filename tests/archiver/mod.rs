@@ -12,9 +12,11 @@
 
 pub mod binlogs;
 mod place;
+mod seed;
 mod site;
 mod whole;
 
 pub use place::{Bucket, Database, Destination};
+pub use seed::seed;
 pub use site::{Daemon, Ended, Site};
-pub use whole::{Originals, files_below, originals, rows};
+pub use whole::{Originals, files_below, originals};

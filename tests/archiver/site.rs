@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use engine::store::StoreConfig;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::binlogs;
 use super::place::{self, Database, Destination};
 use crate::workspace::Workspace;
 
@@ -89,6 +90,11 @@ impl Site {
         }
     }
 
+    /// As if the server had closed the files up to this one just now, and wrote to the next.
+    pub fn close_up_to(&self, number: u64) {
+        binlogs::write_index(&self.workspace.datadir(), 1..=number + 1);
+    }
+
     /// The spool's folder.
     pub fn spool(&self) -> PathBuf {
         self.workspace.path().join("spool")
@@ -106,6 +112,19 @@ impl Site {
     /// Archives everything and comes to rest.
     pub fn run_all(&self) -> Ended {
         self.workspace.run_all().into()
+    }
+
+    /// Archives everything that is closed and comes to rest.
+    pub fn run_once(&self) -> Ended {
+        self.workspace.run_once().into()
+    }
+
+    /// Bytes that the database takes.
+    pub fn database_size(&self) -> u64 {
+        // Beside the file itself: its log, which is not yet part of it.
+        let files = ["gtide.db", "gtide.db-wal"].map(|name| self.workspace.path().join(name));
+        let sizes = files.iter().filter_map(|path| fs::metadata(path).ok());
+        sizes.map(|metadata| metadata.len()).sum()
     }
 
     /// As [`Site::run_all`], with a failpoint: the program is killed when it comes there for the `passing`th time.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use engine::ledger::{JobFilter, Ledger};
 use engine::store::{ObjectStore, connect};
@@ -10,22 +11,24 @@ use futures::TryStreamExt;
 use serde_json::Value;
 
 use super::Site;
-use crate::workspace::{code, json, stderr};
+use crate::harness::wait_until;
+use crate::workspace::{code, stderr};
 
-/// The files of a server, by name.
-pub type Originals = BTreeMap<String, Vec<u8>>;
+/// The files that a server has closed: by name, where they lie.
+pub type Originals = BTreeMap<String, PathBuf>;
 
-/// Reads the binlogs that lie in `datadir`.
-pub fn originals(datadir: &Path) -> Originals {
-    let mut originals = Originals::new();
-    for entry in fs::read_dir(datadir).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if name.starts_with("binlog.0") || name.starts_with("binlog.1") {
-            originals.insert(name, fs::read(&path).unwrap());
-        }
-    }
-    originals
+/// Those that the index in `datadir` names, as far as they are there, but for `active` last ones.
+pub fn originals(datadir: &Path, active: usize) -> Originals {
+    let index = fs::read_to_string(datadir.join("binlog.index")).unwrap();
+    let names: Vec<&str> = index
+        .lines()
+        .map(|line| line.trim_start_matches("./"))
+        .collect();
+    let closed = &names[..names.len() - active];
+    let paths = closed
+        .iter()
+        .map(|name| ((*name).to_owned(), datadir.join(name)));
+    paths.filter(|(_, path)| path.exists()).collect()
 }
 
 impl Site {
@@ -48,13 +51,33 @@ impl Site {
         assert_eq!(status["gaps"], serde_json::json!([]), "{status}");
     }
 
-    /// The only row of `gtide status`.
-    pub fn status(&self) -> Value {
+    /// All that `gtide status` tells, and its exit code. Null while there is no database yet.
+    pub fn report(&self) -> (Value, i32) {
         let mut status = self.workspace.gtide();
         let output = status.args(["status", "--format", "json"]).output();
         let output = output.unwrap();
-        assert_eq!(code(&output), 0, "status: {}", stderr(&output));
-        rows(json(&output)).remove(0)
+        let report = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (report, code(&output))
+    }
+
+    /// The only source of `gtide status`.
+    pub fn status(&self) -> Value {
+        self.report().0["sources"][0].clone()
+    }
+
+    /// Waits until `gtide status` shows a watermark of at least this; panics with what the daemon said when it does
+    /// not come within `limit`.
+    pub fn wait_for_watermark(&self, watermark: u64, limit: Duration) {
+        let mut last = Value::Null;
+        let reached = wait_until(limit, || {
+            last = self.status();
+            last["watermark"].as_u64() >= Some(watermark)
+        });
+        assert!(
+            reached,
+            "no watermark {watermark} in {limit:?}: {last:#}\n{}",
+            self.log()
+        );
     }
 
     /// What comes back is what went in.
@@ -69,8 +92,8 @@ impl Site {
         let fetched: Vec<String> = names(dir.path());
         let wanted: Vec<String> = originals.keys().cloned().collect();
         assert_eq!(fetched, wanted, "other files came back");
-        for (name, bytes) in originals {
-            let same = fs::read(dir.path().join(name)).unwrap() == *bytes;
+        for (name, original) in originals {
+            let same = fs::read(dir.path().join(name)).unwrap() == fs::read(original).unwrap();
             assert!(same, "{name} differs");
         }
     }
@@ -128,14 +151,6 @@ impl Site {
 
     fn open_store(&self) -> std::sync::Arc<dyn ObjectStore> {
         connect(&self.store).unwrap()
-    }
-}
-
-/// The rows of `gtide status --format json`.
-pub fn rows(status: Value) -> Vec<Value> {
-    match status {
-        Value::Array(rows) => rows,
-        other => panic!("no list of sources: {other}"),
     }
 }
 

@@ -5,7 +5,7 @@
 //! breaks nothing else. What came, and what the server answered, is kept for the test to look at.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -142,6 +142,10 @@ impl Rule {
 pub struct Seen {
     /// Its head, as it came.
     pub head: String,
+    /// When it came.
+    pub at: Instant,
+    /// Whether something was done to it.
+    pub hit: bool,
     /// What the server answered, once it did: also when the client never heard of it.
     pub status: Option<u16>,
 }
@@ -157,13 +161,16 @@ struct State {
 impl State {
     /// What to do to the request, and its place in the list.
     fn admit(&mut self, head: &str) -> (Option<Act>, usize) {
-        self.seen.push(Seen {
-            head: head.to_owned(),
-            status: None,
-        });
         let mut rules = self.rules.iter_mut();
         let rule = rules.find_map(|rule| rule.takes(head).then(|| rule.act.clone()));
-        (rule.or_else(|| self.outage.clone()), self.seen.len() - 1)
+        let act = rule.or_else(|| self.outage.clone());
+        self.seen.push(Seen {
+            head: head.to_owned(),
+            at: Instant::now(),
+            hit: act.is_some(),
+            status: None,
+        });
+        (act, self.seen.len() - 1)
     }
 }
 
