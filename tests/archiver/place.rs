@@ -5,14 +5,29 @@ use std::future::Future;
 use engine::store::StoreConfig;
 use tokio::runtime::Runtime;
 
-use crate::harness::{Proxy, SeaweedFs};
+use crate::harness::{Postgres, Proxy, SeaweedFs};
 use crate::workspace::Workspace;
 
 /// The database of queue and ledger.
 #[derive(Debug, Clone, Copy)]
-pub enum Database {
+pub enum Database<'a> {
     /// A file of the site's own.
     Sqlite,
+    /// A database of the site's own on this server.
+    Postgres(&'a Postgres),
+    /// A database that is there, by its URL: several sites may share it.
+    Shared(&'a str),
+}
+
+impl Database<'_> {
+    /// Its URL, made new; `name` is the site's.
+    pub fn create(self, name: &str, workspace: &Workspace) -> String {
+        match self {
+            Self::Sqlite => format!("sqlite:{}", workspace.path().join("gtide.db").display()),
+            Self::Postgres(server) => server.create_database(&name.replace('-', "_")),
+            Self::Shared(url) => url.to_owned(),
+        }
+    }
 }
 
 /// Where the archive of one site goes.
@@ -76,8 +91,12 @@ impl Bucket {
     }
 }
 
-/// Puts `store` into a configuration that `gtide init` wrote.
-pub fn configure(workspace: &Workspace, store: &StoreConfig) {
+/// Puts database and store into a configuration that `gtide init` wrote.
+pub fn configure(workspace: &Workspace, database: &str, store: &StoreConfig) {
+    workspace.edit(
+        "database = \"sqlite:gtide.db\"",
+        &format!("database = \"{database}\""),
+    );
     let settings = [
         ("endpoint", "https://s3.example.net", &store.endpoint),
         (

@@ -79,10 +79,8 @@ impl Site {
             Destination::Bucket(bucket) => (bucket.store(name), bucket.straight(name)),
         };
         workspace.init(index, &["--destination", &store.url]);
-        place::configure(&workspace, &store);
-        let database = match database {
-            Database::Sqlite => format!("sqlite:{}", workspace.path().join("gtide.db").display()),
-        };
+        let database = database.create(name, &workspace);
+        place::configure(&workspace, &database, &store);
         Self {
             workspace,
             store: straight,
@@ -119,7 +117,7 @@ impl Site {
         self.workspace.run_once().into()
     }
 
-    /// Bytes that the database takes.
+    /// Bytes that a SQLite database takes.
     pub fn database_size(&self) -> u64 {
         // Beside the file itself: its log, which is not yet part of it.
         let files = ["gtide.db", "gtide.db-wal"].map(|name| self.workspace.path().join(name));

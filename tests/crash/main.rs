@@ -17,6 +17,7 @@ mod archiver;
 #[path = "../harness/mod.rs"]
 mod harness;
 #[path = "../archive/workspace.rs"]
+#[allow(dead_code, reason = "another suite's")]
 mod workspace;
 
 mod matrix;

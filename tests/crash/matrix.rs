@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::archiver::{Bucket, Database, Destination, Originals, Site, binlogs, originals};
+use crate::harness::Postgres;
 use crate::points::{POINTS, Point};
 
 /// The large file: of three parts, which are of 8 MiB.
@@ -29,6 +30,21 @@ fn sqlite_and_a_folder() {
 fn sqlite_and_s3() {
     let bucket = Bucket::start();
     kill_everywhere(Database::Sqlite, Destination::Bucket(&bucket));
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn postgres_and_a_folder() {
+    let postgres = Postgres::start();
+    kill_everywhere(Database::Postgres(&postgres), Destination::Folder);
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn postgres_and_s3() {
+    let (postgres, bucket) = (Postgres::start(), Bucket::start());
+    let destination = Destination::Bucket(&bucket);
+    kill_everywhere(Database::Postgres(&postgres), destination);
 }
 
 fn kill_everywhere(database: Database, destination: Destination) {
@@ -64,7 +80,7 @@ struct Case<'a> {
     point: Point,
     template: &'a Path,
     originals: &'a Originals,
-    database: Database,
+    database: Database<'a>,
     destination: Destination<'a>,
 }
 

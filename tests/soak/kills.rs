@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::archiver::{Bucket, Database, Destination, Site, originals, seed};
-use crate::harness::Mysqld;
+use crate::harness::{Mysqld, Postgres};
 
 /// Few enough for the gate.
 const ROUNDS: u32 = 12;
@@ -31,6 +31,13 @@ const CATCH_UP: Duration = Duration::from_mins(3);
 #[ignore = "needs the lab: tests/lab/install"]
 fn kills_at_random_moments_on_sqlite() {
     kill_again_and_again(Database::Sqlite);
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn kills_at_random_moments_on_postgres() {
+    let postgres = Postgres::start();
+    kill_again_and_again(Database::Postgres(&postgres));
 }
 
 fn kill_again_and_again(database: Database) {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::archiver::{Database, Destination, Site, binlogs};
+use crate::harness::Postgres;
 
 const FILES: u64 = 10_000;
 
@@ -15,10 +16,20 @@ const SLOWER_AT_MOST: f64 = 1.5;
 #[test]
 #[ignore = "by hand: tests/run soak"]
 fn ten_thousand_tiny_binlogs_on_sqlite() {
-    archive_ten_thousand(Database::Sqlite);
+    archive_ten_thousand(Database::Sqlite, Site::database_size);
 }
 
-fn archive_ten_thousand(database: Database) {
+#[test]
+#[ignore = "by hand: tests/run soak"]
+fn ten_thousand_tiny_binlogs_on_postgres() {
+    let postgres = Postgres::start();
+    archive_ten_thousand(Database::Postgres(&postgres), |_| {
+        let size = postgres.sql("tiny", "SELECT pg_database_size(current_database())");
+        size.parse().unwrap()
+    });
+}
+
+fn archive_ten_thousand(database: Database, size: impl Fn(&Site) -> u64) {
     let template = tempfile::tempdir().unwrap();
     binlogs::write_tiny(template.path(), 1..=0);
     let site = Site::of("tiny", template.path(), database, Destination::Folder);
@@ -38,7 +49,7 @@ fn archive_ten_thousand(database: Database) {
         let per = took.as_secs_f64() * 1_000.0 / STEP as f64;
         println!(
             "{last:>6} {per:>12.2} {:>14} {:>12}",
-            site.database_size() / 1024,
+            size(&site) / 1024,
             status.as_millis()
         );
         per_file.push(per);
