@@ -61,9 +61,12 @@ impl Troubles {
     pub(super) async fn set(&mut self, problem: Problem) {
         let is_new = self.now.as_ref() != Some(&problem);
         if is_new && self.is_told {
-            let (source, destination) = (&self.source, self.destination.as_deref());
-            let (error, hint) = (&problem.error, &problem.hint);
-            tracing::error!(source, destination, error, hint, "stopped");
+            let (source, error, hint) = (&self.source, &problem.error, &problem.hint);
+            if let Some(destination) = &self.destination {
+                tracing::error!(source, destination, error, hint, "destination stopped");
+            } else {
+                tracing::error!(source, error, hint, "source stopped");
+            }
         }
         self.now = Some(problem);
         if is_new || !self.is_recorded {

@@ -116,7 +116,7 @@ impl Bench {
         let key = format!("file:{}", self.path().join("key").display());
         let pipeline = Pipeline {
             ledger,
-            keyring: Keyring::open(&key).unwrap(),
+            keyring: Keyring::open(&key).unwrap().into(),
             spool: Spool::open(&spool).unwrap(),
             level: 3,
             clock,
