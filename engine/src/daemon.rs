@@ -11,6 +11,7 @@
 //! # After a crash
 //! Starting again is the recovery: see [`crate::reconcile`] and [`crate::queue`].
 
+mod agent;
 mod clearing;
 mod destination;
 mod once;
@@ -30,6 +31,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::agent::keep_reporting;
 use self::clearing::keep_spool_clear;
 pub use self::outcome::{Outcome, Problem, SourceOutcome};
 use self::parts::{Parts, pin_all_unclaimed};
@@ -104,8 +106,9 @@ impl Archiver {
                 stop.clone(),
             ));
         }
+        tasks.spawn(keep_reporting(Arc::clone(&self.parts), stop.clone()));
         tasks.spawn(keep_spool_clear(self.parts, stop.clone()));
-        while tasks.join_next().await.is_some() {}
+        source::end(&mut tasks).await;
         Ok(())
     }
 
@@ -120,7 +123,7 @@ impl Archiver {
             }
         }
         for (source, Problem { error, hint, .. }) in problems {
-            tracing::error!(source = source.name, error, hint, "stopped");
+            tracing::error!(source = source.name, error, hint, "source stopped");
         }
         Err(Failure {
             message: "no source can be archived".to_owned(),

@@ -33,7 +33,7 @@ pub(super) struct Parts {
     pub(super) destinations: Vec<Destination>,
     /// Take the last file too, when it ends in ROTATE or STOP.
     pub(super) include_last: bool,
-    spool_dir: PathBuf,
+    pub(super) spool_dir: PathBuf,
     claims: Claims,
     /// Whose files the configured sources' are, as far as it is known.
     names: Mutex<HashMap<SourceIdentity, String>>,

@@ -66,7 +66,11 @@ impl Troubles {
         if is_new && self.is_told {
             let (source, destination) = self.names();
             let (error, hint) = (&problem.error, &problem.hint);
-            tracing::error!(source, destination, error, hint, "stopped");
+            if let Some(destination) = destination {
+                tracing::error!(source, destination, error, hint, "destination stopped");
+            } else {
+                tracing::error!(source, error, hint, "source stopped");
+            }
         }
         self.now = Some(problem);
         if is_new || !self.is_recorded {
