@@ -60,7 +60,7 @@ pub struct Pipeline {
     /// SQL state.
     pub ledger: Ledger,
     /// The key-encryption key.
-    pub keyring: Keyring,
+    pub keyring: Arc<Keyring>,
     /// Pins and sealed objects.
     pub spool: Spool,
     /// zstd level.

@@ -223,15 +223,16 @@ impl Spool {
     /// # Errors
     /// I/O errors other than that it is gone already.
     pub fn clear(&self, file: &ObjectIdentity) -> Result<(), SpoolError> {
-        for path in [self.seal_path(file), self.pin_path(file)] {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_error("remove", &path)(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        remove(&self.seal_path(file))?;
+        remove(&self.pin_path(file))
+    }
+
+    /// Lets go of a pin, and of nothing else.
+    ///
+    /// # Errors
+    /// I/O errors other than that it is gone already.
+    pub fn unpin(&self, file: &ObjectIdentity) -> Result<(), SpoolError> {
+        remove(&self.pin_path(file))
     }
 
     /// Removes what a killed process left half-written. Only the owner of the queue may call it.
@@ -258,6 +259,15 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
     entries
         .map(|entry| Ok(entry.map_err(io_error("list", dir))?.path()))
         .collect()
+}
+
+fn remove(path: &Path) -> Result<(), SpoolError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn folder(source: &SourceIdentity) -> String {

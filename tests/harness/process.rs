@@ -46,6 +46,16 @@ impl Process {
         self.child.try_wait().unwrap()
     }
 
+    /// Sends a signal (`INT`, `QUIT`, …), unless the server has ended.
+    pub fn signal(&mut self, name: &str) {
+        if self.ended().is_none() {
+            let status = Command::new("sh")
+                .args(["-c", "kill -$0 $1", name, &self.id().to_string()])
+                .status();
+            assert!(status.unwrap().success(), "kill -{name} {}", self.id());
+        }
+    }
+
     /// SIGKILL, and waits for its end.
     pub fn kill9(&mut self) {
         // First, so that it cannot hit another process that gets the same id.

@@ -1,33 +1,32 @@
 //! One owner per source: a lock that the system releases when its owner dies.
 //!
 //! # Owns
-//! The right to archive a source with one database: a lock file beside a SQLite database, an advisory lock of
-//! a dedicated session on PostgreSQL. Two archivers with two databases are out of its reach: there the store's conditional
-//! create decides (TRAPS 32).
+//! The right to archive a source with one database: a lock file beside a SQLite database (`owner/file.rs`), an
+//! advisory lock of a session of its own on PostgreSQL (`owner/session.rs`). Two archivers with two databases are
+//! out of its reach: there the store's conditional create decides (TRAPS 32).
 //!
 //! # Invariants
-//! - At most one [`Ownership`] of a source exists for a database.
-//! - A lock file stays when its owner goes: deleting it would let two programs lock two files of the same
-//!   name. Its content is only for messages.
-//!
-//! # Limits
-//! File locks are advisory (`flock`) and local: keep a SQLite database off network file systems.
+//! - At most one [`Ownership`] of a source is [certain](Ownership::certain) for a database.
+//! - An ownership that another may have by now is [lost](Ownership::lost) for good: it never comes back.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod backend;
+mod file;
+mod session;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::{Diagnose, Exit};
+use crate::exit::{self, Diagnose, Exit};
 use crate::layout::SourceIdentity;
-use crate::ledger::{LedgerError, database_path};
+use crate::ledger::LedgerError;
 
 /// Claims sources on behalf of one archiver.
 #[derive(Debug, Clone)]
-pub struct Claims {
-    database: PathBuf,
+pub struct Claims(Keeper);
+
+#[derive(Debug, Clone)]
+enum Keeper {
+    Files(file::Files),
+    Session(session::Session),
 }
 
 /// The answer to a claim.
@@ -45,8 +44,14 @@ pub enum Claim {
 /// The right to archive one source, for as long as it lives.
 #[derive(Debug)]
 pub struct Ownership {
-    _file: File,
+    lock: Lock,
     lost: CancellationToken,
+}
+
+#[derive(Debug)]
+enum Lock {
+    File(#[expect(dead_code, reason = "closing it gives the right up")] std::fs::File),
+    Session(session::Hold),
 }
 
 /// Why a source cannot be claimed.
@@ -60,174 +65,140 @@ pub enum OwnershipError {
     #[error("lock {}", path.display())]
     Lock {
         /// The lock file.
-        path: PathBuf,
+        path: std::path::PathBuf,
         /// What the system said.
-        source: io::Error,
+        source: std::io::Error,
+    },
+    /// The database server.
+    #[error("{doing} {database}")]
+    Server {
+        /// What was tried.
+        doing: &'static str,
+        /// The database, without a password.
+        database: String,
+        /// What it said.
+        source: sqlx::Error,
+    },
+    /// Locks there would be locks of whoever gets that session next.
+    #[error("{database} is a pooler that gives a client another session at any time")]
+    Pooled {
+        /// The database, without a password.
+        database: String,
+    },
+    /// Locks there are not those of the primary.
+    #[error("{database} is a standby server")]
+    Standby {
+        /// The database, without a password.
+        database: String,
+    },
+    /// The server still keeps a session of ours that was cut off.
+    #[error("{database} still has our session that was cut off")]
+    Ghost {
+        /// The database, without a password.
+        database: String,
+    },
+    /// The session that keeps the locks is cut off and not back yet.
+    #[error("the session that keeps the locks is cut off: {why}")]
+    Away {
+        /// What the last attempt to get it back came to.
+        why: String,
     },
 }
 
 impl Claims {
-    /// Prepares claims with the database of `url`.
+    /// Prepares claims with the database of `url`: on PostgreSQL, opens the session that will keep the locks.
     ///
     /// # Errors
-    /// When the URL names no database.
-    #[expect(
-        clippy::unused_async,
-        reason = "a session is opened where a server keeps the locks"
-    )]
+    /// When the URL names no database, or none that can keep locks, or its server cannot be reached.
     pub async fn open(url: &str) -> Result<Self, OwnershipError> {
-        let database = database_path(url)?;
-        // The same for all names of one database: symbolic links are followed.
-        let database = database.canonicalize().unwrap_or(database);
-        Ok(Self { database })
+        let is_server = url.starts_with("postgres:") || url.starts_with("postgresql:");
+        Ok(Self(if is_server {
+            Keeper::Session(session::Session::open(url).await?)
+        } else {
+            Keeper::Files(file::Files::beside(url)?)
+        }))
     }
 
-    /// Claims a source, if it is free. Does not wait.
+    /// Claims a source, if it is free. Does not wait for another owner.
     ///
     /// # Errors
-    /// [`OwnershipError::Lock`].
-    #[expect(
-        clippy::unused_async,
-        reason = "a server is asked where it keeps the locks"
-    )]
+    /// [`OwnershipError::Lock`], or what the database server says; it may be asked again.
     pub async fn try_claim(&self, source: &SourceIdentity) -> Result<Claim, OwnershipError> {
-        let path = lock_path(&self.database, source);
-        let failed = |source| OwnershipError::Lock {
-            path: path.clone(),
-            source,
-        };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let by = format!("process {}", read_owner(&mut file));
-                return Ok(Claim::Held { by });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        match &self.0 {
+            Keeper::Files(files) => files.try_claim(source),
+            Keeper::Session(session) => session.try_claim(source).await,
         }
-        write_owner(&mut file).map_err(failed)?;
-        let lost = CancellationToken::new();
-        Ok(Claim::Owned(Ownership { _file: file, lost }))
     }
 }
 
 impl Ownership {
-    /// Fires when another may own the source by now: the work on it must end.
+    /// Fires when another may own the source by now: the work on it must end. For good: to have the source again, claim
+    /// it again.
+    ///
+    /// A file lock is never lost. On PostgreSQL a right is lost when the session that keeps it was cut off, and is
+    /// back while another has the lock, or stays away for 10 s although the server is not down.
     pub fn lost(&self) -> &CancellationToken {
         &self.lost
     }
 
-    /// Waits while it is not known whether the source is still ours. Nothing is committed before.
-    #[expect(
-        clippy::unused_async,
-        reason = "a file lock is always certain, a session's is not"
-    )]
-    pub async fn certain(&self) {}
+    /// Ends when it is known that the source is still ours, at or after this call; waits while the session is cut
+    /// off, and for ever once the ownership is lost. Nothing is committed before.
+    ///
+    /// A file lock is always certain. On PostgreSQL it costs one round trip, shared by all who ask at a time.
+    pub async fn certain(&self) {
+        match &self.lock {
+            Lock::File(_) => {}
+            Lock::Session(hold) => hold.certain().await,
+        }
+    }
+}
+
+impl OwnershipError {
+    /// Whether the server has answered, so that its session lives on, but for a fatal answer.
+    fn is_answer(&self) -> bool {
+        matches!(self, Self::Server { source, .. } if source.as_database_error().is_some())
+    }
+
+    /// For those who ask while it lasts.
+    fn again(&self) -> Self {
+        match self {
+            Self::Pooled { database } => Self::Pooled {
+                database: database.clone(),
+            },
+            other => Self::Away {
+                why: exit::chain(other),
+            },
+        }
+    }
 }
 
 impl Diagnose for OwnershipError {
     fn exit(&self) -> Exit {
         match self {
             Self::Url(error) => error.exit(),
-            Self::Lock { .. } => Exit::Usage,
+            Self::Lock { .. } | Self::Pooled { .. } => Exit::Usage,
+            Self::Server { source, .. } if backend::is_refused_for_good(source) => Exit::Usage,
+            Self::Server { .. } | Self::Standby { .. } | Self::Ghost { .. } | Self::Away { .. } => {
+                Exit::Transient
+            }
         }
     }
 
     fn hint(&self) -> Option<String> {
-        match self {
-            Self::Url(error) => error.hint(),
-            Self::Lock { .. } => Some(
+        let hint = match self {
+            Self::Url(error) => return error.hint(),
+            Self::Lock { .. } => {
                 "check that the database's folder exists and belongs to the user that runs gtide"
-                    .to_owned(),
-            ),
-        }
-    }
-}
-
-fn lock_path(database: &Path, source: &SourceIdentity) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(format!(
-        ".{}-{}.lock",
-        source.server_uuid, source.incarnation
-    ));
-    name.into()
-}
-
-fn write_owner(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())
-}
-
-fn read_owner(file: &mut File) -> String {
-    // Only a message hangs on it; the owner may be about to write it.
-    let mut text = String::new();
-    match file.take(32).read_to_string(&mut text) {
-        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
-        _ => "unknown".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn url(path: &Path) -> String {
-        format!("sqlite:{}", path.display())
-    }
-
-    fn source(incarnation: u32) -> SourceIdentity {
-        SourceIdentity {
-            cluster: "orders".parse().unwrap(),
-            server_uuid: "3e11fa47-71ca-11e1-9e33-c80aa9429562".parse().unwrap(),
-            incarnation,
-        }
-    }
-
-    async fn claim(url: &str, incarnation: u32) -> Claim {
-        let claims = Claims::open(url).await.unwrap();
-        claims.try_claim(&source(incarnation)).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_second_owner_is_told_who_has_the_source_and_may_have_another() {
-        let dir = tempfile::tempdir().unwrap();
-        let url = url(&dir.path().join("gtide.db"));
-        let first = claim(&url, 1).await;
-        let Claim::Held { by } = claim(&url, 1).await else {
-            panic!("claimed twice");
+            }
+            Self::Server { .. } | Self::Away { .. } => {
+                "check that the server runs and lets gtide in: try the same URL with psql"
+            }
+            Self::Pooled { .. } => {
+                "let [queue] database name the server itself, or a pool in session mode: one owner per source is kept by locks of a session"
+            }
+            Self::Standby { .. } => "let [queue] database name the primary",
+            Self::Ghost { .. } => "the server ends it by itself soon; nothing needs to be done",
         };
-        assert_eq!(by, format!("process {}", std::process::id()));
-        assert!(matches!(claim(&url, 2).await, Claim::Owned(_)));
-        drop(first);
-        assert!(matches!(claim(&url, 1).await, Claim::Owned(_)));
-    }
-
-    #[tokio::test]
-    async fn another_name_of_the_same_database_has_the_same_locks() {
-        let dir = tempfile::tempdir().unwrap();
-        let database = dir.path().join("gtide.db");
-        File::create(&database).unwrap();
-        let alias = dir.path().join("alias.db");
-        std::os::unix::fs::symlink(&database, &alias).unwrap();
-        let _first = claim(&url(&database), 1).await;
-        assert!(matches!(claim(&url(&alias), 1).await, Claim::Held { .. }));
-    }
-
-    #[tokio::test]
-    async fn a_missing_folder_is_a_matter_of_configuration() {
-        let claims = Claims::open("sqlite:/does/not/exist/gtide.db")
-            .await
-            .unwrap();
-        let error = claims.try_claim(&source(1)).await.unwrap_err();
-        assert_eq!(error.exit(), Exit::Usage);
-        assert!(error.to_string().contains("/does/not/exist/gtide.db"));
+        Some(hint.to_owned())
     }
 }
