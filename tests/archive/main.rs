@@ -24,4 +24,5 @@ mod live;
 mod rebuild;
 mod refused;
 mod seal_memory;
+mod sources;
 mod standby;

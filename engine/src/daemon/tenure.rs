@@ -12,7 +12,7 @@
 //! The locks are the system's and go with the process; a tenure begins with what another left behind.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,7 @@ pub(super) struct Tenure {
     pub(super) source: SourceId,
     pipeline: Arc<Pipeline>,
     right: Right,
+    archived: Mutex<Option<Sequence>>,
 }
 
 impl Tenure {
@@ -61,6 +62,7 @@ impl Tenure {
             source,
             pipeline: Arc::new(pipeline),
             right,
+            archived: Mutex::default(),
         })
     }
 
@@ -84,12 +86,21 @@ impl Tenure {
     /// # Errors
     /// See [`watch::pin_closed`].
     pub(super) async fn pin_closed(&self, config: &SourceConfig) -> anyhow::Result<()> {
-        // What the ledger cannot tell is pinned.
-        let archived = self.watermark().await.ok().flatten();
+        let archived = self.archived().await;
         let (config, identity) = (config.clone(), self.identity.clone());
         let spool = self.parts.spool.clone();
         let pin = move || watch::pin_closed(&config, &identity, &spool, archived);
         Ok(tokio::task::spawn_blocking(pin).await??)
+    }
+
+    /// Up to where nothing needs to be pinned, as last known.
+    async fn archived(&self) -> Option<Sequence> {
+        let now = self.watermark().await;
+        let mut last = self.archived.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(watermark) = now {
+            *last = watermark;
+        }
+        *last
     }
 
     pub(super) fn route(&self, destination: DestinationId) -> Route {

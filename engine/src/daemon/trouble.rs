@@ -70,7 +70,7 @@ impl Troubles {
         }
         self.now = Some(problem);
         if is_new || !self.is_recorded {
-            self.record().await;
+            self.record(is_new).await;
         }
     }
 
@@ -82,11 +82,12 @@ impl Troubles {
             tracing::info!(source, destination, "the trouble is over");
         }
         if is_over || !self.is_recorded {
-            self.record().await;
+            self.record(is_over).await;
         }
     }
 
-    async fn record(&mut self) {
+    /// A ledger that cannot be written is said once for each change.
+    async fn record(&mut self, is_change: bool) {
         let Some(key) = &self.key else {
             self.is_recorded = true;
             return;
@@ -95,7 +96,9 @@ impl Troubles {
         let trouble = self.now.as_ref().map(|problem| problem.trouble(now));
         let recorded = self.parts.ledger.set_trouble(key, trouble.as_ref()).await;
         self.is_recorded = recorded.is_ok();
-        if let Err(error) = recorded {
+        if let Err(error) = recorded
+            && is_change
+        {
             let error = exit::chain(&error);
             tracing::warn!(source = self.source, error, "the ledger cannot be written");
         }
