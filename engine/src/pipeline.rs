@@ -19,6 +19,7 @@
 
 pub mod commit;
 mod error;
+pub mod orphans;
 pub mod seal;
 mod sealing;
 mod stop;

@@ -1,8 +1,8 @@
 //! The durable queue: one job per file and destination, in strict lanes. All of apalis lives here.
 //!
 //! # Owns
-//! The `Jobs` table in the ledger's database (apalis-sqlite's, with its migrations), the workers, and the order
-//! in which files are handed to the [`Handler`].
+//! The `Jobs` table in the ledger's database (apalis's, with its migrations: `queue/jobs.rs`), the workers, and the
+//! order in which files are handed to the [`Handler`].
 //!
 //! # Invariants
 //! - A job is queued in the transaction that records its file, and acknowledged in the one that records its
@@ -27,21 +27,18 @@ mod board;
 mod failure;
 mod handler;
 mod id;
+mod jobs;
 mod lane;
 mod owner;
 mod policy;
 mod shield;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use apalis_core::task::Task;
-use apalis_core::task::builder::TaskBuilder;
-use apalis_core::task::task_id::TaskId;
-use apalis_sqlite::SqliteStorage;
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -49,16 +46,18 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::exit::{Diagnose, Exit};
 pub use crate::ledger::{ArchiveJob, Committed, Route};
-use crate::ledger::{DestinationId, FileKey, LaneName, Ledger, LedgerError, NewFile, SourceId, Tx};
+use crate::ledger::{DestinationId, FileKey, LaneName, Ledger, LedgerError, NewFile, SourceId};
 use board::Board;
 pub use board::{RESTARTS_UNTIL_DOWN, Settled, StalledFile};
 pub use failure::{JobFailure, MAX_MESSAGE_LEN};
 pub use handler::{Handler, JobRun};
-use lane::Lane;
 pub use lane::SAFETY_POLL;
+use lane::{Labels, Lane};
 pub use owner::{Claim, Claims, Ownership, OwnershipError};
 pub(crate) use policy::backoff_within;
-pub use policy::{AFTER_CAP, BACKOFF_BASE, BACKOFF_CAP, CANCELLED_RETRY, STALLED_RETRY};
+pub use policy::{
+    AFTER_CAP, BACKOFF_BASE, BACKOFF_CAP, CANCELLED_RETRY, LONGEST_DELAY, STALLED_RETRY,
+};
 use shield::Shield;
 pub use worker::RESTART_DELAY;
 
@@ -67,9 +66,6 @@ pub const MAX_LANES: u32 = 64;
 
 /// Files that [`Queue::enqueue`] records in one transaction.
 pub const ENQUEUE_BATCH: usize = 500;
-
-/// The history of apalis's migrations; the ledger's is another (migrations/README.md).
-const HISTORY: &str = "_apalis_migrations";
 
 /// How the queue works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +91,12 @@ pub enum QueueError {
         value: u32,
         /// The greatest one.
         max: u32,
+    },
+    /// [`Queue::run`] was called for a route that runs.
+    #[error("lane {lane} runs already")]
+    Running {
+        /// Its queue's name.
+        lane: String,
     },
     /// The database.
     #[error(transparent)]
@@ -131,8 +133,7 @@ impl QueueConfig {
 }
 
 impl Queue {
-    /// Opens the queue in the ledger's database; creates or migrates its tables, and moves jobs whose lane is
-    /// another with the present number of lanes.
+    /// Opens the queue in the ledger's database; creates or migrates its tables.
     ///
     /// # Errors
     /// [`QueueError::Config`], or what the database says.
@@ -142,12 +143,7 @@ impl Queue {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, QueueError> {
         config.check()?;
-        // Never `SqliteStorage::setup`: it turns `synchronous` off.
-        let mut migrations = SqliteStorage::<()>::migrations();
-        migrations.dangerous_set_table_name(HISTORY);
-        let outcome = migrations.run(ledger.pool()).await;
-        outcome.map_err(|e| LedgerError::database("migrate the queue")(e.into()))?;
-        move_to_lanes(&ledger, config.lanes).await?;
+        jobs::migrate(&ledger).await?;
         Ok(Self {
             ledger,
             config,
@@ -178,22 +174,22 @@ impl Queue {
             let mut tx = self.ledger.begin().await?;
             total.files += tx.discover_all(batch, now).await?;
             let wanted = batch.iter().flat_map(|file| {
-                destinations.iter().map(|&destination| {
-                    let source = file.key.source;
-                    let route = Route {
-                        source,
-                        destination,
-                    };
-                    ArchiveJob::new(route, file.key.sequence)
-                })
+                let source = file.key.source;
+                let route = move |&destination| Route {
+                    source,
+                    destination,
+                };
+                let job = |route| ArchiveJob::new(route, file.key.sequence);
+                destinations.iter().map(route).map(job)
             });
-            let jobs = unknown(&mut tx, wanted.collect()).await?;
-            self.push_jobs(&mut tx, &jobs, now).await?;
+            let (wanted, config): (Vec<_>, _) = (wanted.collect(), self.config);
+            let queued =
+                jobs::enqueue(&mut tx, &wanted, config.lanes, config.max_attempts, now).await?;
             tx.commit().await?;
-            total.jobs += jobs.len() as u64;
+            total.jobs += queued.len() as u64;
             self.board.send_modify(|board| {
-                for job in &jobs {
-                    board.call(job.lane(self.config.lanes), job.sequence);
+                for (lane, sequence) in queued {
+                    board.call(lane, sequence);
                 }
             });
         }
@@ -202,33 +198,37 @@ impl Queue {
 
     /// Runs the lanes of one source and these destinations until `stop` fires or the source's ownership is lost,
     /// and every handler has ended. May run for several sources, and several sets of destinations of one source,
-    /// side by side; a route MUST NOT run twice at the same time.
+    /// side by side, and again after it returned. Moves the jobs of these routes whose lane is another with the
+    /// present number of lanes.
+    ///
+    /// Dropped, it tells the handlers to stop and does not wait for them.
     ///
     /// # Errors
-    /// What the database says at the start. Later errors end no lane: its worker is built again.
+    /// [`QueueError::Running`], or what the database says at the start. Later errors end no lane: its worker is
+    /// built again.
     pub async fn run(
         &self,
-        ownership: &Ownership,
+        ownership: &Arc<Ownership>,
         source: SourceId,
         destinations: &[DestinationId],
         handler: Arc<dyn Handler>,
         stop: CancellationToken,
     ) -> Result<(), QueueError> {
-        let mut lanes = JoinSet::new();
-        let mut names = Vec::new();
-        for &destination in destinations {
-            let route = Route {
-                source,
-                destination,
-            };
-            self.catch_up(route).await?;
-            names.extend((0..self.config.lanes).map(|lane| LaneName { route, lane }));
-        }
+        let routes = destinations.iter().map(|&destination| Route {
+            source,
+            destination,
+        });
+        let routes: Vec<Route> = routes.collect();
+        let seats = Seats::take(&self.board, &routes, self.config.lanes)?;
+        let labels = self.begin(&routes).await?;
         let stop = stop.child_token();
-        self.board.send_modify(|board| board.start(&names));
-        for name in names {
+        let _told_when_dropped = stop.clone().drop_guard();
+        let mut lanes = JoinSet::new();
+        for &name in &seats.lanes {
+            let labels = labels.get(&name.route).cloned().unwrap_or_default();
             lanes.spawn(worker::supervise(Arc::new(Lane {
                 name,
+                labels,
                 ledger: self.ledger.clone(),
                 clock: Arc::clone(&self.clock),
                 max_attempts: self.config.max_attempts,
@@ -236,14 +236,41 @@ impl Queue {
                 stop: stop.clone(),
                 board: Arc::clone(&self.board),
                 shield: Shield::new(self.config.shutdown_grace),
+                ownership: Arc::clone(ownership),
+                recovered: AtomicBool::new(false),
             })));
         }
-        tokio::select! {
-            () = ownership.lost().cancelled() => stop.cancel(),
-            _ = lanes.join_next() => {}
+        loop {
+            tokio::select! {
+                () = ownership.lost().cancelled(), if !stop.is_cancelled() => stop.cancel(),
+                ended = lanes.join_next() => if ended.is_none() {
+                    return Ok(());
+                },
+            }
         }
-        while lanes.join_next().await.is_some() {}
-        Ok(())
+    }
+
+    /// Brings queue and board in line with what is configured and committed.
+    async fn begin(&self, routes: &[Route]) -> Result<HashMap<Route, Labels>, QueueError> {
+        let sources = self.ledger.sources().await?;
+        let destinations = self.ledger.destinations().await?;
+        let mut labels = HashMap::new();
+        for &route in routes {
+            let lanes = self.config.lanes;
+            match jobs::move_to_lanes(&self.ledger, route, lanes).await? {
+                0 => {}
+                jobs => tracing::info!(jobs, lanes, "the number of lanes has changed: jobs moved"),
+            }
+            self.catch_up(route).await?;
+            let source = sources.iter().find(|s| s.id == route.source);
+            let to = destinations.iter().find(|d| d.id == route.destination);
+            let label = Labels {
+                source: source.map_or("", |source| &source.name).into(),
+                destination: to.map_or("", |destination| &destination.url).into(),
+            };
+            labels.insert(route, label);
+        }
+        Ok(labels)
     }
 
     /// Takes note of commits that came to the ledger by another way than a job ([`Ledger::import_commits`]), so
@@ -271,33 +298,27 @@ impl Queue {
         let Some(head) = head.await? else {
             return Ok(0);
         };
-        let last = id::of_job(&ArchiveJob::new(route, head.sequence)).to_string();
         let mut tx = self.ledger.begin().await?;
         let mut dropped = 0;
-        // Lane by lane, so that the index on the lane and the id's text answers.
         for lane in 0..self.config.lanes {
             let lane = LaneName { route, lane };
-            let sql = "DELETE FROM Jobs WHERE job_type = $1 AND idempotency_key <= $2";
-            let done = sqlx::query(sql).bind(lane.to_string()).bind(&last);
-            let done = done.execute(tx.connection()).await;
-            let done = done.map_err(LedgerError::database("drop jobs that are done"))?;
-            dropped += done.rows_affected();
+            dropped += jobs::delete_up_to(&mut tx, lane, head.sequence).await?;
         }
         tx.commit().await?;
         Ok(dropped)
     }
 
-    /// Waits until the lanes run and every one of them rests: nothing queued, or the head stalled, or a handler
-    /// waiting for a stalled file. Jobs in a retry delay are waited for. What is stalled goes on being retried
-    /// slowly for as long as the lanes run.
+    /// Waits until the lanes of these routes run and every one of them rests: nothing queued, or the head stalled,
+    /// or a handler waiting for a stalled file. Jobs in a retry delay are waited for. What is stalled goes on being
+    /// retried slowly for as long as the lanes run.
     ///
-    /// Counts what was queued before the call. Waits for ever when [`Queue::run`] is never called or fails at
-    /// its start: wait for both.
-    pub async fn settled(&self) -> Settled {
+    /// Counts what was queued before the call. Waits for ever when [`Queue::run`] is never called, fails at its start
+    /// or is told to stop: wait for both.
+    pub async fn settled(&self, routes: &[Route]) -> Settled {
         let mut board = self.board.subscribe();
         loop {
             // The sender lives as long as `self`; without it nothing would ever change again.
-            let settled = board.borrow_and_update().settled();
+            let settled = board.borrow_and_update().settled(routes);
             if let Some(settled) = settled {
                 return settled;
             }
@@ -307,14 +328,15 @@ impl Queue {
         }
     }
 
-    /// Makes every failed job due now, its attempts forgiven: for `run --once`, whose user has just removed the
-    /// cause. Returns how many there were.
+    /// Makes every failed job of a source due now, its attempts forgiven: for `run --once`, whose user has just
+    /// removed the cause. Returns how many there were.
     ///
     /// # Errors
     /// What the database says.
-    pub async fn retry_failed(&self) -> Result<u64, QueueError> {
-        let count = self.ledger.retry_failed(self.clock.now()).await?;
-        self.board.send_modify(Board::call_all);
+    pub async fn retry_failed(&self, source: SourceId) -> Result<u64, QueueError> {
+        let now = self.clock.now();
+        let count = self.ledger.retry_failed(Some(source), now).await?;
+        self.board.send_modify(|board| board.call_all(source));
         Ok(count)
     }
 
@@ -335,17 +357,13 @@ impl Queue {
                 destination,
             };
             let id = id::of_job(&ArchiveJob::new(route, file.sequence));
-            sqlx::query("DELETE FROM Jobs WHERE id = $1")
-                .bind(id.to_string())
-                .execute(tx.connection())
-                .await
-                .map_err(LedgerError::database("drop the job of a lost file"))?;
+            jobs::delete(&mut tx, &id.to_string()).await?;
         }
         tx.forget_file(file).await?;
         tx.commit().await?;
         self.board.send_modify(|board| {
             board.forget(file);
-            board.call_all();
+            board.call_all(file.source);
         });
         Ok(())
     }
@@ -359,34 +377,39 @@ impl Queue {
             Err(_) => seen,
         }
     }
+}
 
-    async fn push_jobs(
-        &self,
-        tx: &mut Tx,
-        jobs: &[ArchiveJob],
-        now: Timestamp,
-    ) -> Result<(), LedgerError> {
-        let mut lanes: BTreeMap<LaneName, Vec<Task<Vec<u8>>>> = BTreeMap::new();
-        for job in jobs {
-            let lane = lanes.entry(job.lane(self.config.lanes)).or_default();
-            lane.push(self.task(job, now)?);
+/// The lanes of a [`Queue::run`] on the board, until it ends.
+struct Seats {
+    board: Arc<watch::Sender<Board>>,
+    lanes: Vec<LaneName>,
+}
+
+impl Seats {
+    fn take(
+        board: &Arc<watch::Sender<Board>>,
+        routes: &[Route],
+        lanes: u32,
+    ) -> Result<Self, QueueError> {
+        let of_route = |&route| (0..lanes).map(move |lane| LaneName { route, lane });
+        let lanes: Vec<LaneName> = routes.iter().flat_map(of_route).collect();
+        let mut taken = None;
+        board.send_modify(|board| taken = board.start(&lanes));
+        match taken {
+            Some(lane) => Err(QueueError::Running {
+                lane: lane.to_string(),
+            }),
+            None => Ok(Self {
+                board: Arc::clone(board),
+                lanes,
+            }),
         }
-        for (lane, tasks) in lanes {
-            push(tx, lane, &tasks).await?;
-        }
-        Ok(())
     }
+}
 
-    fn task(&self, job: &ArchiveJob, now: Timestamp) -> Result<Task<Vec<u8>>, LedgerError> {
-        let id = id::of_job(job);
-        let stored = serde_json::to_vec(job);
-        let stored = stored.map_err(|e| LedgerError::damaged("a job that is no JSON", &e))?;
-        Ok(TaskBuilder::new(stored)
-            .task_id(TaskId::from_ulid(id))
-            .idempotency_key(id.to_string())
-            .max_attempts(usize::try_from(self.config.max_attempts).unwrap_or(usize::MAX))
-            .run_at_timestamp(u64::try_from(now.as_second()).unwrap_or(0))
-            .build())
+impl Drop for Seats {
+    fn drop(&mut self) {
+        self.board.send_modify(|board| board.stop(&self.lanes));
     }
 }
 
@@ -394,6 +417,7 @@ impl Diagnose for QueueError {
     fn exit(&self) -> Exit {
         match self {
             Self::Config { .. } => Exit::Usage,
+            Self::Running { .. } => Exit::Unexpected,
             Self::Ledger(error) => error.exit(),
         }
     }
@@ -403,64 +427,8 @@ impl Diagnose for QueueError {
             Self::Config { name, max, .. } => {
                 Some(format!("set {name} to a number from 1 to {max}"))
             }
+            Self::Running { .. } => Some("this is a bug of gtide: please report it".to_owned()),
             Self::Ledger(error) => error.hint(),
         }
     }
-}
-
-/// Those jobs that are neither queued, in whatever lane, nor done. (The push would pass over a queued one in
-/// silence.)
-async fn unknown(tx: &mut Tx, jobs: Vec<ArchiveJob>) -> Result<Vec<ArchiveJob>, LedgerError> {
-    let mut wanted: BTreeMap<String, ArchiveJob> = jobs
-        .into_iter()
-        .map(|job| (id::of_job(&job).to_string(), job))
-        .collect();
-    let known: Vec<String> = sqlx::query_scalar(
-        "SELECT key FROM json_each($1) WHERE EXISTS (SELECT 1 FROM Jobs WHERE id = key)
-           OR EXISTS (SELECT 1 FROM commits WHERE source = value ->> '$.source'
-             AND destination = value ->> '$.destination' AND sequence = value ->> '$.sequence')",
-    )
-    .bind(sqlx::types::Json(&wanted))
-    .fetch_all(tx.connection())
-    .await
-    .map_err(LedgerError::database("look for jobs"))?;
-    for id in known {
-        wanted.remove(&id);
-    }
-    Ok(wanted.into_values().collect())
-}
-
-async fn push(tx: &mut Tx, lane: LaneName, tasks: &[Task<Vec<u8>>]) -> Result<(), LedgerError> {
-    let lane = lane.to_string();
-    let result = apalis_sqlite::queries::push_tasks(tx.connection(), &lane, tasks);
-    let encoded = |e: apalis_sqlite::Error| sqlx::Error::Encode(Box::new(e));
-    let queue = LedgerError::database("queue a file");
-    result.await.map_err(encoded).map_err(queue)
-}
-
-/// With another number of lanes, a queued job's lane is another. Ids and thus the order within a lane stay.
-async fn move_to_lanes(ledger: &Ledger, lanes: u32) -> Result<(), LedgerError> {
-    let mut tx = ledger.begin().await?;
-    let moved = sqlx::query(
-        "WITH ours AS (
-           SELECT id, CAST(job AS TEXT) AS job FROM Jobs
-           WHERE job_type LIKE 'archive/%' AND json_valid(CAST(job AS TEXT))),
-         lanes AS (
-           SELECT id, 'archive/' || (job ->> '$.source') || '/' || (job ->> '$.destination')
-             || '/' || ((job ->> '$.sequence') % $1) AS lane
-           FROM ours WHERE job ->> '$.version' = $2)
-         UPDATE Jobs SET job_type = lanes.lane FROM lanes
-         WHERE Jobs.id = lanes.id AND Jobs.job_type <> lanes.lane",
-    )
-    .bind(i64::from(lanes))
-    .bind(i64::from(crate::ledger::JOB_VERSION))
-    .execute(tx.connection())
-    .await
-    .map_err(LedgerError::database("move jobs to their lanes"))?;
-    tx.commit().await?;
-    match moved.rows_affected() {
-        0 => {}
-        jobs => tracing::info!(jobs, lanes, "the number of lanes has changed: jobs moved"),
-    }
-    Ok(())
 }

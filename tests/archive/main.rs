@@ -17,6 +17,7 @@ mod workspace;
 mod adopt;
 mod clock;
 mod destinations;
+mod disk;
 mod fixtures;
 mod identity;
 mod init;

@@ -71,10 +71,7 @@ async fn compose(parts: &Arc<Parts>, started: Timestamp) -> Result<AgentReport, 
         },
     };
     Ok(AgentReport {
-        host: rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
+        host: parts.host.clone(),
         spool: parts.spool_dir.display().to_string(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

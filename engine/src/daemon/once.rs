@@ -16,8 +16,8 @@ use super::watching::warn_unpinned;
 use crate::config::SourceConfig;
 use crate::exit::{Exit, Failure};
 use crate::layout::SourceIdentity;
-use crate::ledger::{DestinationId, Route};
-use crate::queue::{Queue, QueueError, Settled};
+use crate::ledger::DestinationId;
+use crate::queue::{QueueError, Settled};
 use crate::watch::{Inode, Watch};
 
 /// Archives a source until its lanes rest. None when `stop` fired before.
@@ -78,7 +78,10 @@ impl Run {
             opened = self.open(&tenure) => opened?,
             () = stop.cancelled() => return Ok(false),
         }
-        self.parts.queue.retry_failed().await?;
+        for work in &self.works {
+            let source = work.tenure.source;
+            self.parts.queue.retry_failed(source).await?;
+        }
         let Some(settled) = self.work_off(stop).await? else {
             return Ok(false);
         };
@@ -175,7 +178,7 @@ impl Run {
             Ok(Some(Settled::default()))
         } else {
             tokio::select! {
-                settled = settled(&self.parts.queue, &routes) => Ok(Some(settled)),
+                settled = self.parts.queue.settled(&routes) => Ok(Some(settled)),
                 () = stop.cancelled() => Ok(None),
                 Some(joined) = lanes.join_next() => Err(ended_early(joined)),
             }
@@ -239,11 +242,6 @@ async fn open_all(tenure: &Tenure) -> (Vec<DestinationId>, Vec<Problem>) {
         }
     }
     (opened, problems)
-}
-
-/// Waits until the lanes of these routes run and rest.
-async fn settled(queue: &Queue, _routes: &[Route]) -> Settled {
-    queue.settled().await
 }
 
 /// Lanes end by themselves only when they could not begin or the source was lost.

@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Ledger, LedgerError, SourceId, time};
+use super::{Ledger, LedgerError, SourceId, on, time};
 
 /// An agent reports this often, and at once when it pauses or goes on.
 pub const REPORT_EVERY: SignedDuration = SignedDuration::from_secs(10);
@@ -68,9 +68,15 @@ pub struct Agent {
     pub report: AgentReport,
 }
 
+/// The key of the agent that archives from a host with a spool.
+pub fn agent_key(host: &str, spool: &str) -> String {
+    format!("{host}:{spool}")
+}
+
 impl AgentReport {
-    fn key(&self) -> String {
-        format!("{}:{}", self.host, self.spool)
+    /// The agent's key.
+    pub fn key(&self) -> String {
+        agent_key(&self.host, &self.spool)
     }
 }
 
@@ -95,21 +101,27 @@ impl Ledger {
             .map_err(|error| LedgerError::damaged("an agent's report", &error))?;
         let long_ago = now.saturating_sub(FORGET_AFTER).unwrap_or(Timestamp::MIN);
         let mut tx = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO agents (agent, seen_at, report) VALUES ($1, $2, $3)
-             ON CONFLICT (agent) DO UPDATE SET seen_at = excluded.seen_at, report = excluded.report",
-        )
-        .bind(report.key())
-        .bind(now.as_microsecond())
-        .bind(json)
-        .execute(tx.connection())
-        .await
-        .map_err(LedgerError::database("record an agent's report"))?;
-        sqlx::query("DELETE FROM agents WHERE seen_at < $1")
-            .bind(long_ago.as_microsecond())
-            .execute(tx.connection())
+        let done = on!(tx, |db| {
+            sqlx::query(
+                "INSERT INTO agents (agent, seen_at, report) VALUES ($1, $2, $3)
+                 ON CONFLICT (agent) DO UPDATE SET seen_at = excluded.seen_at, report = excluded.report",
+            )
+            .bind(report.key())
+            .bind(now.as_microsecond())
+            .bind(&json)
+            .execute(db)
             .await
-            .map_err(LedgerError::database("forget old agents"))?;
+            .map(|_| ())
+        });
+        done.map_err(LedgerError::database("record an agent's report"))?;
+        let done = on!(tx, |db| {
+            sqlx::query("DELETE FROM agents WHERE seen_at < $1")
+                .bind(long_ago.as_microsecond())
+                .execute(db)
+                .await
+                .map(|_| ())
+        });
+        done.map_err(LedgerError::database("forget old agents"))?;
         tx.commit().await
     }
 
@@ -119,11 +131,14 @@ impl Ledger {
     /// [`LedgerError::Database`].
     pub async fn retire_agent(&self, report: &AgentReport) -> Result<(), LedgerError> {
         let mut tx = self.begin().await?;
-        sqlx::query("DELETE FROM agents WHERE agent = $1")
-            .bind(report.key())
-            .execute(tx.connection())
-            .await
-            .map_err(LedgerError::database("remove an agent"))?;
+        let done = on!(tx, |db| {
+            sqlx::query("DELETE FROM agents WHERE agent = $1")
+                .bind(report.key())
+                .execute(db)
+                .await
+                .map(|_| ())
+        });
+        done.map_err(LedgerError::database("remove an agent"))?;
         tx.commit().await
     }
 
@@ -132,12 +147,13 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`], [`LedgerError::Damaged`].
     pub async fn agents(&self) -> Result<Vec<Agent>, LedgerError> {
-        let rows: Vec<(i64, String)> =
+        let rows: Vec<(i64, String)> = on!(self, |db| {
             sqlx::query_as("SELECT seen_at, report FROM agents ORDER BY agent LIMIT $1")
                 .bind(i64::from(MAX_AGENTS_LISTED))
-                .fetch_all(self.pool())
+                .fetch_all(db)
                 .await
-                .map_err(LedgerError::database("list agents"))?;
+        })
+        .map_err(LedgerError::database("list agents"))?;
         rows.into_iter()
             .map(|(seen, report)| {
                 Ok(Agent {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DestinationId, FileKey, Ledger, LedgerError, NewFile, SourceId, Tx, stored, time, unsigned,
+    DestinationId, FileKey, Ledger, LedgerError, NewFile, SourceId, Tx, on, stored, time, unsigned,
 };
 use crate::digest::Digest;
 use crate::layout::Sequence;
@@ -78,6 +78,7 @@ impl Tx {
         committed: &Committed,
         at: Timestamp,
     ) -> Result<(), LedgerError> {
+        self.lock_source(key.source).await?;
         if self.insert_commit(key, destination, committed, at).await? {
             let inserted = key.sequence..=key.sequence;
             let gtids = committed.gtids.as_deref();
@@ -95,9 +96,11 @@ impl Tx {
         committed: &Committed,
         at: Timestamp,
     ) -> Result<bool, LedgerError> {
-        let result = sqlx::query(
-            "INSERT INTO commits (source, destination, sequence, entry_sha256, plain_sha256, size,
-                                  last_commit, committed_at)
+        let inserted =
+            on!(self, |db| {
+                sqlx::query(
+            "INSERT INTO commits (source, destination, sequence, entry_sha256, plain_sha256,
+               size, last_commit, committed_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
              ON CONFLICT (source, destination, sequence) DO NOTHING",
         )
@@ -109,21 +112,23 @@ impl Tx {
         .bind(stored(committed.size))
         .bind(committed.last_commit.map(Timestamp::as_microsecond))
         .bind(at.as_microsecond())
-        .execute(self.connection())
-        .await
-        .map_err(LedgerError::database("record a commit"))?;
-        if result.rows_affected() > 0 {
+        .execute(db).await.map(|done| done.rows_affected())
+            })
+            .map_err(LedgerError::database("record a commit"))?;
+        if inserted > 0 {
             return Ok(true);
         }
-        let recorded: Vec<u8> = sqlx::query_scalar(
-            "SELECT entry_sha256 FROM commits
-             WHERE source = $1 AND destination = $2 AND sequence = $3",
-        )
-        .bind(key.source.stored())
-        .bind(destination.stored())
-        .bind(stored(key.sequence.0))
-        .fetch_one(self.connection())
-        .await
+        let recorded: Vec<u8> = on!(self, |db| {
+            sqlx::query_scalar(
+                "SELECT entry_sha256 FROM commits
+                 WHERE source = $1 AND destination = $2 AND sequence = $3",
+            )
+            .bind(key.source.stored())
+            .bind(destination.stored())
+            .bind(stored(key.sequence.0))
+            .fetch_one(db)
+            .await
+        })
         .map_err(LedgerError::database("compare a commit"))?;
         match read_digest(recorded)? {
             same if same == committed.entry_sha256 => Ok(false),
@@ -144,14 +149,16 @@ impl Tx {
         inserted: RangeInclusive<Sequence>,
         gtids: Option<&str>,
     ) -> Result<(), LedgerError> {
-        let old: Option<(i64, i64, i64, Option<String>)> = sqlx::query_as(
-            "SELECT first, watermark, head, head_gtids FROM positions
-             WHERE source = $1 AND destination = $2",
-        )
-        .bind(source.stored())
-        .bind(destination.stored())
-        .fetch_optional(self.connection())
-        .await
+        let old: Option<(i64, i64, i64, Option<String>)> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT first, watermark, head, head_gtids FROM positions
+                 WHERE source = $1 AND destination = $2",
+            )
+            .bind(source.stored())
+            .bind(destination.stored())
+            .fetch_optional(db)
+            .await
+        })
         .map_err(LedgerError::database("read a watermark"))?;
         let (low, high) = (stored(inserted.start().0), stored(inserted.end().0));
         let (first, run_from, head, gtids) = match old {
@@ -169,20 +176,24 @@ impl Tx {
             ),
         };
         let watermark = self.end_of_run(source, destination, run_from).await?;
-        sqlx::query(
-            "INSERT INTO positions (source, destination, first, watermark, head, head_gtids)
-             VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (source, destination) DO UPDATE SET first = excluded.first,
-               watermark = excluded.watermark, head = excluded.head, head_gtids = excluded.head_gtids",
-        )
-        .bind(source.stored())
-        .bind(destination.stored())
-        .bind(first)
-        .bind(watermark)
-        .bind(head)
-        .bind(gtids)
-        .execute(self.connection())
-        .await
+        on!(self, |db| {
+            sqlx::query(
+                "INSERT INTO positions (source, destination, first, watermark, head, head_gtids)
+                 VALUES ($1, $2, $3, $4, $5, $6)
+                 ON CONFLICT (source, destination) DO UPDATE SET first = excluded.first,
+                   watermark = excluded.watermark, head = excluded.head,
+                   head_gtids = excluded.head_gtids",
+            )
+            .bind(source.stored())
+            .bind(destination.stored())
+            .bind(first)
+            .bind(watermark)
+            .bind(head)
+            .bind(gtids)
+            .execute(db)
+            .await
+            .map(|done| done.rows_affected())
+        })
         .map_err(LedgerError::database("move a watermark"))?;
         Ok(())
     }
@@ -194,13 +205,15 @@ impl Tx {
         destination: DestinationId,
         from: i64,
     ) -> Result<i64, LedgerError> {
-        sqlx::query_scalar(END_OF_RUN)
-            .bind(source.stored())
-            .bind(destination.stored())
-            .bind(from)
-            .fetch_one(self.connection())
-            .await
-            .map_err(LedgerError::database("find the watermark"))
+        on!(self, |db| {
+            sqlx::query_scalar(END_OF_RUN)
+                .bind(source.stored())
+                .bind(destination.stored())
+                .bind(from)
+                .fetch_one(db)
+                .await
+        })
+        .map_err(LedgerError::database("find the watermark"))
     }
 }
 
@@ -255,15 +268,17 @@ impl Ledger {
         key: FileKey,
         destination: DestinationId,
     ) -> Result<Option<Digest>, LedgerError> {
-        let digest: Option<Vec<u8>> = sqlx::query_scalar(
-            "SELECT plain_sha256 FROM commits
-             WHERE source = $1 AND destination = $2 AND sequence = $3",
-        )
-        .bind(key.source.stored())
-        .bind(destination.stored())
-        .bind(stored(key.sequence.0))
-        .fetch_optional(self.pool())
-        .await
+        let digest: Option<Vec<u8>> = on!(self, |db| {
+            sqlx::query_scalar(
+                "SELECT plain_sha256 FROM commits
+                 WHERE source = $1 AND destination = $2 AND sequence = $3",
+            )
+            .bind(key.source.stored())
+            .bind(destination.stored())
+            .bind(stored(key.sequence.0))
+            .fetch_optional(db)
+            .await
+        })
         .map_err(LedgerError::database("read a commit"))?;
         digest.map(read_digest).transpose()
     }
@@ -277,16 +292,18 @@ impl Ledger {
         source: SourceId,
         destination: DestinationId,
     ) -> Result<Option<ChainHead>, LedgerError> {
-        let row: Option<HeadColumns> = sqlx::query_as(
-            "SELECT c.sequence, c.entry_sha256, p.head_gtids, c.committed_at, c.last_commit
-             FROM positions p JOIN commits c ON c.source = p.source
-               AND c.destination = p.destination AND c.sequence = p.head
-             WHERE p.source = $1 AND p.destination = $2",
-        )
-        .bind(source.stored())
-        .bind(destination.stored())
-        .fetch_optional(self.pool())
-        .await
+        let row: Option<HeadColumns> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT c.sequence, c.entry_sha256, p.head_gtids, c.committed_at, c.last_commit
+                 FROM positions p JOIN commits c ON c.source = p.source
+                   AND c.destination = p.destination AND c.sequence = p.head
+                 WHERE p.source = $1 AND p.destination = $2",
+            )
+            .bind(source.stored())
+            .bind(destination.stored())
+            .fetch_optional(db)
+            .await
+        })
         .map_err(LedgerError::database("read the chain's head"))?;
         let Some((sequence, entry, gtids, committed_at, last_commit)) = row else {
             return Ok(None);
@@ -312,13 +329,15 @@ impl Ledger {
         source: SourceId,
         destination: DestinationId,
     ) -> Result<Option<Sequence>, LedgerError> {
-        let watermark: Option<i64> = sqlx::query_scalar(
-            "SELECT watermark FROM positions WHERE source = $1 AND destination = $2",
-        )
-        .bind(source.stored())
-        .bind(destination.stored())
-        .fetch_optional(self.pool())
-        .await
+        let watermark: Option<i64> = on!(self, |db| {
+            sqlx::query_scalar(
+                "SELECT watermark FROM positions WHERE source = $1 AND destination = $2",
+            )
+            .bind(source.stored())
+            .bind(destination.stored())
+            .fetch_optional(db)
+            .await
+        })
         .map_err(LedgerError::database("read a watermark"))?;
         watermark
             .map(|w| unsigned(w, "a watermark").map(Sequence))
@@ -334,13 +353,15 @@ impl Ledger {
         source: SourceId,
         destination: DestinationId,
     ) -> Result<u64, LedgerError> {
-        let count: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM commits WHERE source = $1 AND destination = $2",
-        )
-        .bind(source.stored())
-        .bind(destination.stored())
-        .fetch_one(self.pool())
-        .await
+        let count: i64 = on!(self, |db| {
+            sqlx::query_scalar(
+                "SELECT count(*) FROM commits WHERE source = $1 AND destination = $2",
+            )
+            .bind(source.stored())
+            .bind(destination.stored())
+            .fetch_one(db)
+            .await
+        })
         .map_err(LedgerError::database("count commits"))?;
         unsigned(count, "a count")
     }
@@ -356,18 +377,20 @@ impl Ledger {
         destination: DestinationId,
     ) -> Result<Vec<RangeInclusive<Sequence>>, LedgerError> {
         // Below the watermark there is none, so an archive without gaps costs nothing to ask.
-        let rows: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT sequence + 1, next - 1 FROM (
-               SELECT c.sequence, lead(c.sequence) OVER (ORDER BY c.sequence) AS next
-               FROM commits c JOIN positions p USING (source, destination)
-               WHERE c.source = $1 AND c.destination = $2 AND c.sequence >= p.watermark)
-             WHERE next > sequence + 1 ORDER BY sequence LIMIT $3",
-        )
-        .bind(source.stored())
-        .bind(destination.stored())
-        .bind(i64::from(MAX_GAPS_LISTED))
-        .fetch_all(self.pool())
-        .await
+        let rows: Vec<(i64, i64)> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT sequence + 1, next - 1 FROM (
+                   SELECT c.sequence, lead(c.sequence) OVER (ORDER BY c.sequence) AS next
+                   FROM commits c JOIN positions p USING (source, destination)
+                   WHERE c.source = $1 AND c.destination = $2 AND c.sequence >= p.watermark) AS runs
+                 WHERE next > sequence + 1 ORDER BY sequence LIMIT $3",
+            )
+            .bind(source.stored())
+            .bind(destination.stored())
+            .bind(i64::from(MAX_GAPS_LISTED))
+            .fetch_all(db)
+            .await
+        })
         .map_err(LedgerError::database("look for gaps"))?;
         rows.into_iter()
             .map(|(from, to)| {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::commit::read_digest;
-use super::{DestinationId, Ledger, LedgerError, SourceId, Tx, stored, time, unsigned};
+use super::{DestinationId, Ledger, LedgerError, SourceId, Tx, on, stored, time, unsigned};
 use crate::digest::Digest;
 use crate::layout::Sequence;
 
@@ -159,7 +159,10 @@ struct Discovered<'a> {
     sequence: i64,
     name: &'a str,
     size: i64,
-    fingerprint: StoredFingerprint,
+    device: Option<i64>,
+    inode: Option<i64>,
+    file_size: Option<i64>,
+    mtime_ns: Option<i64>,
     path: Option<&'a str>,
 }
 
@@ -194,32 +197,52 @@ impl Tx {
         let rows: Vec<Discovered<'_>> = files
             .iter()
             .map(|file| {
+                let (device, inode, file_size, mtime_ns) = stored_fingerprint(file.fingerprint);
                 Ok(Discovered {
                     source: file.key.source.stored(),
                     sequence: stored(file.key.sequence.0),
                     name: &file.name,
                     size: stored(file.size),
-                    fingerprint: stored_fingerprint(file.fingerprint),
+                    device,
+                    inode,
+                    file_size,
+                    mtime_ns,
                     path: stored_path(file.path.as_deref())?,
                 })
             })
             .collect::<Result<_, LedgerError>>()?;
-        let result = sqlx::query(
+        let mut sources: Vec<SourceId> = files.iter().map(|file| file.key.source).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        for source in sources {
+            self.lock_source(source).await?;
+        }
+        let sql = self.pick(
             "INSERT INTO files
-               (source, sequence, name, size, device, inode, file_size, mtime_ns, discovered_at, path)
+               (source, sequence, name, size, device, inode, file_size, mtime_ns, path, discovered_at)
              SELECT value ->> '$.source', value ->> '$.sequence', value ->> '$.name',
-               value ->> '$.size', value ->> '$.fingerprint[0]', value ->> '$.fingerprint[1]',
-               value ->> '$.fingerprint[2]', value ->> '$.fingerprint[3]', $2, value ->> '$.path'
+               value ->> '$.size', value ->> '$.device', value ->> '$.inode',
+               value ->> '$.file_size', value ->> '$.mtime_ns', value ->> '$.path', $2
              FROM json_each($1) WHERE true
              ON CONFLICT (source, sequence) DO UPDATE SET path = excluded.path
                WHERE files.path IS NULL AND excluded.path IS NOT NULL",
-        )
-        .bind(sqlx::types::Json(rows))
-        .bind(at.as_microsecond())
-        .execute(self.connection())
-        .await
-        .map_err(LedgerError::database("record files"))?;
-        Ok(result.rows_affected())
+            "INSERT INTO files
+               (source, sequence, name, size, device, inode, file_size, mtime_ns, path, discovered_at)
+             SELECT source, sequence, name, size, device, inode, file_size, mtime_ns, path, $2
+             FROM jsonb_to_recordset($1) AS file (source bigint, sequence bigint, name text,
+               size bigint, device bigint, inode bigint, file_size bigint, mtime_ns bigint, path text)
+             ON CONFLICT (source, sequence) DO UPDATE SET path = excluded.path
+               WHERE files.path IS NULL AND excluded.path IS NOT NULL",
+        );
+        let recorded = on!(self, |db| {
+            sqlx::query(sql)
+                .bind(sqlx::types::Json(&rows))
+                .bind(at.as_microsecond())
+                .execute(db)
+                .await
+                .map(|done| done.rows_affected())
+        });
+        recorded.map_err(LedgerError::database("record files"))
     }
 }
 
@@ -229,17 +252,21 @@ impl Tx {
     /// # Errors
     /// [`LedgerError::Database`], also when it is committed somewhere.
     pub async fn forget_file(&mut self, key: FileKey) -> Result<(), LedgerError> {
+        self.lock_source(key.source).await?;
         for sql in [
             "DELETE FROM uploads WHERE source = $1 AND sequence = $2",
             "DELETE FROM sealed WHERE source = $1 AND sequence = $2",
             "DELETE FROM files WHERE source = $1 AND sequence = $2",
         ] {
-            sqlx::query(sql)
-                .bind(key.source.stored())
-                .bind(stored(key.sequence.0))
-                .execute(self.connection())
-                .await
-                .map_err(LedgerError::database("forget a lost file"))?;
+            on!(self, |db| {
+                sqlx::query(sql)
+                    .bind(key.source.stored())
+                    .bind(stored(key.sequence.0))
+                    .execute(db)
+                    .await
+                    .map(|_| ())
+            })
+            .map_err(LedgerError::database("forget a lost file"))?;
         }
         Ok(())
     }
@@ -263,15 +290,17 @@ impl Ledger {
             discovered_at: i64,
             payload: Option<String>,
         }
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT name, path, size, device, inode, file_size, mtime_ns, discovered_at, payload
-             FROM files LEFT JOIN sealed USING (source, sequence)
-             WHERE source = $1 AND sequence = $2",
-        )
-        .bind(key.source.stored())
-        .bind(stored(key.sequence.0))
-        .fetch_optional(self.pool())
-        .await
+        let row: Option<Row> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT name, path, size, device, inode, file_size, mtime_ns, discovered_at,
+                   payload FROM files LEFT JOIN sealed USING (source, sequence)
+                 WHERE source = $1 AND sequence = $2",
+            )
+            .bind(key.source.stored())
+            .bind(stored(key.sequence.0))
+            .fetch_optional(db)
+            .await
+        })
         .map_err(LedgerError::database("read a file's record"))?;
         let Some(row) = row else { return Ok(None) };
         let columns = (row.device, row.inode, row.file_size, row.mtime_ns);
@@ -284,6 +313,21 @@ impl Ledger {
             discovered_at: time(row.discovered_at, "a file's time of discovery")?,
             sealed: row.payload.map(SealedPayload),
         }))
+    }
+
+    /// A file's name on its server, when it is recorded.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn file_name(&self, key: FileKey) -> Result<Option<String>, LedgerError> {
+        let name = on!(self, |db| {
+            sqlx::query_scalar("SELECT name FROM files WHERE source = $1 AND sequence = $2")
+                .bind(key.source.stored())
+                .bind(stored(key.sequence.0))
+                .fetch_optional(db)
+                .await
+        });
+        name.map_err(LedgerError::database("read a file's name"))
     }
 
     /// The recorded files of a source from a sequence on.
@@ -304,17 +348,19 @@ impl Ledger {
             mtime_ns: Option<i64>,
             sha256: Option<Vec<u8>>,
         }
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT sequence, device, inode, file_size, mtime_ns, (
-               SELECT c.plain_sha256 FROM destinations d JOIN commits c
-                 ON c.source = f.source AND c.destination = d.id AND c.sequence = f.sequence
-               LIMIT 1) AS sha256
-             FROM files f WHERE source = $1 AND sequence >= $2",
-        )
-        .bind(source.stored())
-        .bind(stored(from.0))
-        .fetch_all(self.pool())
-        .await
+        let rows: Vec<Row> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT sequence, device, inode, file_size, mtime_ns, (
+                   SELECT c.plain_sha256 FROM destinations d JOIN commits c
+                     ON c.source = f.source AND c.destination = d.id AND c.sequence = f.sequence
+                   LIMIT 1) AS sha256
+                 FROM files f WHERE source = $1 AND sequence >= $2",
+            )
+            .bind(source.stored())
+            .bind(stored(from.0))
+            .fetch_all(db)
+            .await
+        })
         .map_err(LedgerError::database("list known files"))?;
         rows.into_iter()
             .map(|row| {
@@ -334,18 +380,20 @@ impl Ledger {
     /// [`LedgerError::Database`], [`LedgerError::Damaged`].
     pub async fn waiting_files(&self, source: SourceId) -> Result<Vec<WaitingFile>, LedgerError> {
         // None stands below a watermark, so what is archived long since is not looked at.
-        let rows: Vec<(i64, String, Option<String>)> = sqlx::query_as(
-            "SELECT sequence, name, path FROM files f
-             WHERE source = $1 AND sequence > coalesce(
-                 (SELECT min(watermark) FROM positions WHERE source = $1), 0)
-               AND NOT EXISTS (
-                 SELECT 1 FROM destinations d JOIN commits c
-                   ON c.source = f.source AND c.destination = d.id AND c.sequence = f.sequence)
-             ORDER BY sequence",
-        )
-        .bind(source.stored())
-        .fetch_all(self.pool())
-        .await
+        let rows: Vec<(i64, String, Option<String>)> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT sequence, name, path FROM files f
+                 WHERE source = $1 AND sequence > coalesce(
+                     (SELECT min(watermark) FROM positions WHERE source = $1), 0)
+                   AND NOT EXISTS (
+                     SELECT 1 FROM destinations d JOIN commits c
+                       ON c.source = f.source AND c.destination = d.id AND c.sequence = f.sequence)
+                 ORDER BY sequence",
+            )
+            .bind(source.stored())
+            .fetch_all(db)
+            .await
+        })
         .map_err(LedgerError::database("list waiting files"))?;
         rows.into_iter()
             .map(|(sequence, name, path)| {
@@ -382,10 +430,12 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`], [`LedgerError::Damaged`].
     pub async fn sealed_files(&self) -> Result<Vec<FileKey>, LedgerError> {
-        let rows: Vec<(i64, i64)> = sqlx::query_as("SELECT source, sequence FROM sealed")
-            .fetch_all(self.pool())
-            .await
-            .map_err(LedgerError::database("list sealed files"))?;
+        let rows: Vec<(i64, i64)> = on!(self, |db| {
+            sqlx::query_as("SELECT source, sequence FROM sealed")
+                .fetch_all(db)
+                .await
+        })
+        .map_err(LedgerError::database("list sealed files"))?;
         rows.into_iter()
             .map(|(source, sequence)| {
                 let sequence = Sequence(unsigned(sequence, "a sequence")?);
@@ -402,13 +452,15 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn previous_file(&self, key: FileKey) -> Result<Option<Sequence>, LedgerError> {
-        let sequence: Option<i64> = sqlx::query_scalar(
-            "SELECT max(sequence) FROM files WHERE source = $1 AND sequence < $2",
-        )
-        .bind(key.source.stored())
-        .bind(stored(key.sequence.0))
-        .fetch_one(self.pool())
-        .await
+        let sequence: Option<i64> = on!(self, |db| {
+            sqlx::query_scalar(
+                "SELECT max(sequence) FROM files WHERE source = $1 AND sequence < $2",
+            )
+            .bind(key.source.stored())
+            .bind(stored(key.sequence.0))
+            .fetch_one(db)
+            .await
+        })
         .map_err(LedgerError::database("look for the file before"))?;
         sequence
             .map(|s| unsigned(s, "a sequence").map(Sequence))
@@ -426,18 +478,21 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let (device, inode, size, mtime_ns) = stored_fingerprint(Some(fingerprint));
         let mut tx = self.begin().await?;
-        sqlx::query(
-            "UPDATE files SET size = $5, device = $3, inode = $4, file_size = $5, mtime_ns = $6
-             WHERE source = $1 AND sequence = $2",
-        )
-        .bind(key.source.stored())
-        .bind(stored(key.sequence.0))
-        .bind(device)
-        .bind(inode)
-        .bind(size)
-        .bind(mtime_ns)
-        .execute(tx.connection())
-        .await
+        on!(tx, |db| {
+            sqlx::query(
+                "UPDATE files SET size = $5, device = $3, inode = $4, file_size = $5, mtime_ns = $6
+                 WHERE source = $1 AND sequence = $2",
+            )
+            .bind(key.source.stored())
+            .bind(stored(key.sequence.0))
+            .bind(device)
+            .bind(inode)
+            .bind(size)
+            .bind(mtime_ns)
+            .execute(db)
+            .await
+            .map(|_| ())
+        })
         .map_err(LedgerError::database("record a fingerprint"))?;
         tx.commit().await
     }
@@ -453,15 +508,18 @@ impl Ledger {
         sealed: &SealedPayload,
     ) -> Result<(), LedgerError> {
         let mut tx = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO sealed (source, sequence, payload) VALUES ($1, $2, $3)
-             ON CONFLICT (source, sequence) DO UPDATE SET payload = excluded.payload",
-        )
-        .bind(key.source.stored())
-        .bind(stored(key.sequence.0))
-        .bind(&sealed.0)
-        .execute(tx.connection())
-        .await
+        on!(tx, |db| {
+            sqlx::query(
+                "INSERT INTO sealed (source, sequence, payload) VALUES ($1, $2, $3)
+                 ON CONFLICT (source, sequence) DO UPDATE SET payload = excluded.payload",
+            )
+            .bind(key.source.stored())
+            .bind(stored(key.sequence.0))
+            .bind(&sealed.0)
+            .execute(db)
+            .await
+            .map(|_| ())
+        })
         .map_err(LedgerError::database("record a sealed file"))?;
         tx.commit().await
     }
@@ -472,12 +530,15 @@ impl Ledger {
     /// [`LedgerError::Database`].
     pub async fn clear_sealed(&self, key: FileKey) -> Result<(), LedgerError> {
         let mut tx = self.begin().await?;
-        sqlx::query("DELETE FROM sealed WHERE source = $1 AND sequence = $2")
-            .bind(key.source.stored())
-            .bind(stored(key.sequence.0))
-            .execute(tx.connection())
-            .await
-            .map_err(LedgerError::database("forget a sealed file"))?;
+        on!(tx, |db| {
+            sqlx::query("DELETE FROM sealed WHERE source = $1 AND sequence = $2")
+                .bind(key.source.stored())
+                .bind(stored(key.sequence.0))
+                .execute(db)
+                .await
+                .map(|_| ())
+        })
+        .map_err(LedgerError::database("forget a sealed file"))?;
         tx.commit().await
     }
 }

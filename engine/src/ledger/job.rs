@@ -1,7 +1,9 @@
 //! The queue's jobs, as the ledger reads them: their stored form, and a read model for status and console.
 //!
-//! The table `Jobs` and its columns are those of apalis-sqlite 1.0.0; it does not exist before the
-//! archiver ran for the first time, and then there are no jobs.
+//! The table `Jobs` and its columns are those of apalis-sqlite and apalis-postgres 1.0.0 (there in the schema `apalis`); it
+//! does not exist before an archiver ran for the first time, and then there are no jobs. A lane's name is its
+//! `job_type`, a file's sequence in [`SEQUENCE_KEY_LEN`] digits its
+//! `idempotency_key`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +11,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{DestinationId, FileKey, Ledger, LedgerError, SourceId, unsigned};
+use super::{DestinationId, FileKey, Ledger, LedgerError, SourceId, on, storable, unsigned};
 use crate::exit::Exit;
 use crate::layout::Sequence;
 use crate::retry::RetryClass;
@@ -19,6 +21,17 @@ pub const JOB_VERSION: u32 = 1;
 
 /// Jobs that [`Ledger::jobs`] lists at most in one call.
 pub const MAX_JOBS_LISTED: u32 = 1_000;
+
+/// Digits of a sequence in a job's `idempotency_key`: all that a sequence can have, so that texts sort as numbers do.
+#[cfg(feature = "daemon")]
+const SEQUENCE_KEY_LEN: usize = 20;
+
+/// A sequence as it orders the jobs of a lane: digits only, of one length, which every collation orders alike. Letters
+/// it would not: Estonian has Z before T.
+#[cfg(feature = "daemon")]
+pub(crate) fn sequence_key(sequence: Sequence) -> String {
+    format!("{:0SEQUENCE_KEY_LEN$}", sequence.0)
+}
 
 /// Where files go from and to: commits are strictly in sequence on each route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -85,6 +98,9 @@ pub struct LastFailure {
     /// What a person should check or run.
     #[serde(default)]
     pub hint: Option<String>,
+    /// How many times in a row the archiver ended without a word while it worked on the file.
+    #[serde(default)]
+    pub interruptions: u32,
 }
 
 fn unexpected() -> Exit {
@@ -227,7 +243,20 @@ impl LastFailure {
             stalled: false,
             exit: Exit::Unexpected,
             hint: None,
+            interruptions: 0,
         })
+    }
+
+    /// The reverse of [`LastFailure::read`].
+    #[cfg(feature = "daemon")]
+    pub(crate) fn stored(&self) -> Result<String, LedgerError> {
+        let storable = Self {
+            message: storable(&self.message).into_owned(),
+            hint: self.hint.as_deref().map(|hint| storable(hint).into_owned()),
+            ..self.clone()
+        };
+        serde_json::to_string(&storable)
+            .map_err(|e| LedgerError::damaged("a failure that is no JSON", &e))
     }
 }
 
@@ -274,58 +303,86 @@ impl Ledger {
         if !self.has_jobs().await? {
             return Ok(Vec::new());
         }
-        // A job of another shape than ours must not hide the others: it is named as damaged, by its id.
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT j.id, j.job_type, j.sequence, f.name, j.status, j.attempts, j.run_at, j.last_result
+        // Source and sequence are read out of the names that make the order, whatever the stored job looks like: one
+        // that this program cannot read must not hide the others.
+        let sql = self.pick(
+            "SELECT j.id, j.job_type, j.sequence, f.name, j.status, j.attempts, j.run_at,
+               j.last_result
              FROM (
                SELECT id, job_type, status, attempts, run_at, last_result,
-                 CASE WHEN json_valid(CAST(job AS TEXT)) THEN CAST(job AS TEXT) ->> '$.source' END AS source,
-                 CASE WHEN json_valid(CAST(job AS TEXT)) THEN CAST(job AS TEXT) ->> '$.sequence' END AS sequence
+                 CAST(substr(job_type, 9) AS INTEGER) AS source,
+                 CAST(idempotency_key AS INTEGER) AS sequence
                FROM Jobs
                WHERE id > $1 AND ($2 IS NULL OR status = $2) AND job_type LIKE 'archive/%'
                ORDER BY id LIMIT $3) j
              LEFT JOIN files f ON f.source = j.source AND f.sequence = j.sequence
              ORDER BY j.id",
-        )
-        .bind(filter.after.as_deref().unwrap_or_default())
-        .bind(filter.status.map(JobStatus::as_str))
-        .bind(i64::from(filter.limit.min(MAX_JOBS_LISTED)))
-        .fetch_all(self.pool())
-        .await
+            // Ids are letters and digits, which not every collation orders as they count.
+            "SELECT j.id, j.job_type, j.sequence, f.name, j.status, j.attempts, j.run_at,
+               j.last_result
+             FROM (
+               SELECT id, job_type, status, CAST(attempts AS bigint) AS attempts,
+                 CAST(floor(extract(epoch FROM run_at)) AS bigint) AS run_at,
+                 CAST(last_result AS text) AS last_result,
+                 CAST(substring(job_type FROM '^archive/([0-9]{1,10})/') AS bigint) AS source,
+                 CAST(substring(idempotency_key FROM '^00([0-9]{18})$') AS bigint) AS sequence
+               FROM Jobs
+               WHERE id COLLATE \"C\" > $1 AND ($2 IS NULL OR status = $2)
+                 AND job_type LIKE 'archive/%'
+               ORDER BY id COLLATE \"C\" LIMIT $3) j
+             LEFT JOIN files f ON f.source = j.source AND f.sequence = j.sequence
+             ORDER BY j.id COLLATE \"C\"",
+        );
+        let rows: Vec<Row> = on!(self, |db| {
+            sqlx::query_as(sql)
+                .bind(filter.after.as_deref().unwrap_or_default())
+                .bind(filter.status.map(JobStatus::as_str))
+                .bind(i64::from(filter.limit.min(MAX_JOBS_LISTED)))
+                .fetch_all(db)
+                .await
+        })
         .map_err(LedgerError::database("list jobs"))?;
         rows.into_iter().map(Row::read).collect()
     }
 
-    /// Makes every failed job due now, with its attempts forgiven. A running archiver notices within
-    /// seconds. Returns how many there were.
+    /// Makes every failed job of one source, or of all, due now, with its attempts forgiven. A running archiver
+    /// notices within seconds. Returns how many there were.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
-    pub async fn retry_failed(&self, now: Timestamp) -> Result<u64, LedgerError> {
+    pub async fn retry_failed(
+        &self,
+        source: Option<SourceId>,
+        now: Timestamp,
+    ) -> Result<u64, LedgerError> {
         if !self.has_jobs().await? {
             return Ok(0);
         }
         let mut tx = self.begin().await?;
-        let result = sqlx::query(
-            "UPDATE Jobs SET status = 'Pending', attempts = 0, run_at = $1
-             WHERE status = 'Failed' AND job_type LIKE 'archive/%'",
-        )
-        .bind(now.as_second())
-        .execute(tx.connection())
-        .await
+        // Without `done_at`, the time of the failure, no delay is left to wait for.
+        let sql = tx.pick(
+            "UPDATE Jobs SET status = 'Pending', attempts = 0, run_at = $1, done_at = NULL
+             WHERE status = 'Failed' AND job_type LIKE $2",
+            "UPDATE Jobs SET status = 'Pending', attempts = 0, run_at = to_timestamp($1::bigint),
+               done_at = NULL
+             WHERE status = 'Failed' AND job_type LIKE $2",
+        );
+        let lanes = source.map_or("archive/%".to_owned(), |id| format!("archive/{id}/%"));
+        let retried = on!(tx, |db| {
+            sqlx::query(sql)
+                .bind(now.as_second())
+                .bind(&lanes)
+                .execute(db)
+                .await
+                .map(|done| done.rows_affected())
+        })
         .map_err(LedgerError::database("retry failed jobs"))?;
         tx.commit().await?;
-        Ok(result.rows_affected())
+        Ok(retried)
     }
 
-    /// The archiver ran at least once with this database.
+    /// An archiver ran at least once with this database.
     pub(super) async fn has_jobs(&self) -> Result<bool, LedgerError> {
-        let found: Option<i64> = sqlx::query_scalar(
-            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Jobs'",
-        )
-        .fetch_optional(self.pool())
-        .await
-        .map_err(LedgerError::database("look for the queue"))?;
-        Ok(found.is_some())
+        self.has_table(self.pick("Jobs", "apalis.jobs")).await
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, on};
 use crate::layout::SourceIdentity;
 
 /// A source in this ledger. Never reused; another ledger may number otherwise.
@@ -83,18 +83,40 @@ impl Ledger {
         identity: &SourceIdentity,
         name: &str,
     ) -> Result<SourceId, LedgerError> {
+        let server_uuid = identity.server_uuid.to_string();
+        // Nothing is written when nothing changes: PostgreSQL would count the id up with every attempt.
+        let known: Option<(i64, String)> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT id, name FROM sources
+                 WHERE cluster = $1 AND server_uuid = $2 AND incarnation = $3",
+            )
+            .bind(identity.cluster.as_str())
+            .bind(&server_uuid)
+            .bind(i64::from(identity.incarnation))
+            .fetch_optional(db)
+            .await
+        })
+        .map_err(LedgerError::database("look for a source"))?;
+        if let Some((id, known)) = known
+            && known == name
+        {
+            return SourceId::read(id);
+        }
         let mut tx = self.begin().await?;
-        let id: i64 = sqlx::query_scalar(
-            "INSERT INTO sources (cluster, server_uuid, incarnation, name) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (cluster, server_uuid, incarnation) DO UPDATE SET name = excluded.name
-             RETURNING id",
-        )
-        .bind(identity.cluster.as_str())
-        .bind(identity.server_uuid.to_string())
-        .bind(i64::from(identity.incarnation))
-        .bind(name)
-        .fetch_one(tx.connection())
-        .await
+        let id: i64 = on!(tx, |db| {
+            sqlx::query_scalar(
+                "INSERT INTO sources (cluster, server_uuid, incarnation, name)
+                 VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (cluster, server_uuid, incarnation)
+                 DO UPDATE SET name = excluded.name RETURNING id",
+            )
+            .bind(identity.cluster.as_str())
+            .bind(&server_uuid)
+            .bind(i64::from(identity.incarnation))
+            .bind(name)
+            .fetch_one(db)
+            .await
+        })
         .map_err(LedgerError::database("record a source"))?;
         tx.commit().await?;
         SourceId::read(id)
@@ -105,12 +127,14 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`], [`LedgerError::Damaged`].
     pub async fn sources(&self) -> Result<Vec<Source>, LedgerError> {
-        let rows: Vec<(i64, String, String, i64, String)> = sqlx::query_as(
-            "SELECT id, cluster, server_uuid, incarnation, name FROM sources
-             ORDER BY name, cluster, server_uuid, incarnation",
-        )
-        .fetch_all(self.pool())
-        .await
+        let rows: Vec<(i64, String, String, i64, String)> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT id, cluster, server_uuid, incarnation, name FROM sources
+                 ORDER BY name, cluster, server_uuid, incarnation",
+            )
+            .fetch_all(db)
+            .await
+        })
         .map_err(LedgerError::database("list sources"))?;
         rows.into_iter().map(Source::read).collect()
     }
@@ -120,14 +144,26 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn destination(&self, url: &str) -> Result<DestinationId, LedgerError> {
+        let known: Option<i64> = on!(self, |db| {
+            sqlx::query_scalar("SELECT id FROM destinations WHERE url = $1")
+                .bind(url)
+                .fetch_optional(db)
+                .await
+        })
+        .map_err(LedgerError::database("look for a destination"))?;
+        if let Some(id) = known {
+            return DestinationId::read(id);
+        }
         let mut tx = self.begin().await?;
-        let id: i64 = sqlx::query_scalar(
-            "INSERT INTO destinations (url) VALUES ($1)
-             ON CONFLICT (url) DO UPDATE SET url = excluded.url RETURNING id",
-        )
-        .bind(url)
-        .fetch_one(tx.connection())
-        .await
+        let id: i64 = on!(tx, |db| {
+            sqlx::query_scalar(
+                "INSERT INTO destinations (url) VALUES ($1)
+                 ON CONFLICT (url) DO UPDATE SET url = excluded.url RETURNING id",
+            )
+            .bind(url)
+            .fetch_one(db)
+            .await
+        })
         .map_err(LedgerError::database("record a destination"))?;
         tx.commit().await?;
         DestinationId::read(id)
@@ -138,11 +174,12 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Database`], [`LedgerError::Damaged`].
     pub async fn destinations(&self) -> Result<Vec<Destination>, LedgerError> {
-        let rows: Vec<(i64, String)> =
+        let rows: Vec<(i64, String)> = on!(self, |db| {
             sqlx::query_as("SELECT id, url FROM destinations ORDER BY url")
-                .fetch_all(self.pool())
+                .fetch_all(db)
                 .await
-                .map_err(LedgerError::database("list destinations"))?;
+        })
+        .map_err(LedgerError::database("list destinations"))?;
         rows.into_iter()
             .map(|(id, url)| DestinationId::read(id).map(|id| Destination { id, url }))
             .collect()

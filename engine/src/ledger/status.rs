@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     ChainHead, DestinationId, JobFilter, JobRow, JobStatus, LaneName, LastFailure, Ledger,
-    LedgerError, MAX_JOBS_LISTED, Route, Source, SourceId, unsigned,
+    LedgerError, MAX_JOBS_LISTED, Route, Source, SourceId, on, unsigned,
 };
 use crate::layout::Sequence;
 
@@ -109,11 +109,14 @@ impl Ledger {
     }
 
     async fn newest_files(&self) -> Result<BTreeMap<SourceId, Sequence>, LedgerError> {
-        let rows: Vec<(i64, Option<i64>)> = sqlx::query_as(
-            "SELECT id, (SELECT max(sequence) FROM files WHERE source = sources.id) FROM sources",
-        )
-        .fetch_all(self.pool())
-        .await
+        let rows: Vec<(i64, Option<i64>)> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT id, (SELECT max(sequence) FROM files WHERE source = sources.id)
+                 FROM sources",
+            )
+            .fetch_all(db)
+            .await
+        })
         .map_err(LedgerError::database("look for the newest files"))?;
         rows.into_iter()
             .filter_map(|(source, newest)| Some((source, newest?)))
@@ -131,11 +134,14 @@ impl Ledger {
             return Ok(queued);
         }
         // Answered from the index on (job_type, idempotency_key) alone, also for a backlog of 500,000.
-        let rows: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT job_type, count(*) FROM Jobs WHERE job_type LIKE 'archive/%' GROUP BY job_type",
-        )
-        .fetch_all(self.pool())
-        .await
+        let rows: Vec<(String, i64)> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT job_type, count(*) FROM Jobs
+                 WHERE job_type LIKE 'archive/%' GROUP BY job_type",
+            )
+            .fetch_all(db)
+            .await
+        })
         .map_err(LedgerError::database("count jobs"))?;
         for (lane, count) in rows {
             let lane: LaneName = lane.parse()?;

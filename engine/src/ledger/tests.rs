@@ -68,6 +68,13 @@ impl Bench {
         }
     }
 
+    fn sqlite(&self) -> &SqlitePool {
+        match &self.ledger.pool {
+            Database::Sqlite(pool) => pool,
+            Database::Postgres(_) => panic!("not on SQLite"),
+        }
+    }
+
     fn key(&self, sequence: u64) -> FileKey {
         FileKey {
             source: self.source,
@@ -184,7 +191,7 @@ async fn every_pooled_connection_syncs_fully() {
     let bench = Bench::new().await;
     let mut held = Vec::new();
     for _ in 0..MAX_CONNECTIONS {
-        held.push(bench.ledger.pool().acquire().await.unwrap());
+        held.push(bench.sqlite().acquire().await.unwrap());
     }
     for connection in &mut held {
         for (pragma, expected) in [
@@ -360,7 +367,7 @@ async fn status_before_the_archiver_ever_ran_is_empty_not_an_error() {
     assert_eq!(status.len(), 1);
     assert_eq!((status[0].newest, status[0].destinations.len()), (None, 0));
     assert_eq!(bench.ledger.jobs(&JobFilter::default()).await.unwrap(), []);
-    assert_eq!(bench.ledger.retry_failed(at(1)).await.unwrap(), 0);
+    assert_eq!(bench.ledger.retry_failed(None, at(1)).await.unwrap(), 0);
     bench.import(&[4, 5, 8]).await;
     let status = bench.ledger.status().await.unwrap();
     let here = &status[0].destinations[0];
@@ -384,7 +391,7 @@ async fn no_question_of_the_hot_path_scans() {
             .bind(1)
             .bind(1)
             .bind(1)
-            .fetch_all(bench.ledger.pool())
+            .fetch_all(bench.sqlite())
             .await
             .unwrap();
         for (.., step) in plan {
@@ -409,7 +416,6 @@ async fn what_is_no_ledger_is_refused_with_a_hint() {
     assert!(matches!(foreign, LedgerError::Foreign { .. }), "{foreign}");
 
     for url in [
-        "postgres://localhost/gtide",
         "sqlite::memory:",
         "sqlite:",
         "gtide.db",
@@ -429,10 +435,7 @@ async fn a_schema_of_another_version_is_refused_by_writers_and_readers() {
     let newer = "INSERT INTO _gtide_migrations
         (version, description, success, checksum, execution_time)
         VALUES (99990101000000, 'from the future', true, x'00', 0)";
-    sqlx::query(newer)
-        .execute(bench.ledger.pool())
-        .await
-        .unwrap();
+    sqlx::query(newer).execute(bench.sqlite()).await.unwrap();
     bench.ledger.close().await;
     for error in [
         Ledger::open(&url(&bench.dir)).await.unwrap_err(),

@@ -1,6 +1,6 @@
 //! Uploads under way, per file and destination: the store's token outlives the process.
 
-use super::{DestinationId, FileKey, Ledger, LedgerError, stored};
+use super::{DestinationId, FileKey, Ledger, LedgerError, on, stored};
 
 /// An upload that was begun and is not committed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,15 +21,17 @@ impl Ledger {
         key: FileKey,
         destination: DestinationId,
     ) -> Result<Option<Upload>, LedgerError> {
-        let row: Option<(String, bool)> = sqlx::query_as(
-            "SELECT token, verified FROM uploads
-             WHERE source = $1 AND destination = $2 AND sequence = $3",
-        )
-        .bind(key.source.stored())
-        .bind(destination.stored())
-        .bind(stored(key.sequence.0))
-        .fetch_optional(self.pool())
-        .await
+        let row: Option<(String, bool)> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT token, verified FROM uploads
+                 WHERE source = $1 AND destination = $2 AND sequence = $3",
+            )
+            .bind(key.source.stored())
+            .bind(destination.stored())
+            .bind(stored(key.sequence.0))
+            .fetch_optional(db)
+            .await
+        })
         .map_err(LedgerError::database("read an upload's record"))?;
         Ok(row.map(|(token, verified)| Upload { token, verified }))
     }
@@ -45,17 +47,20 @@ impl Ledger {
         token: &str,
     ) -> Result<(), LedgerError> {
         let mut tx = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO uploads (source, destination, sequence, token) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (source, destination, sequence)
-             DO UPDATE SET token = excluded.token, verified = 0",
-        )
-        .bind(key.source.stored())
-        .bind(destination.stored())
-        .bind(stored(key.sequence.0))
-        .bind(token)
-        .execute(tx.connection())
-        .await
+        on!(tx, |db| {
+            sqlx::query(
+                "INSERT INTO uploads (source, destination, sequence, token) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (source, destination, sequence)
+                 DO UPDATE SET token = excluded.token, verified = FALSE",
+            )
+            .bind(key.source.stored())
+            .bind(destination.stored())
+            .bind(stored(key.sequence.0))
+            .bind(token)
+            .execute(db)
+            .await
+            .map(|_| ())
+        })
         .map_err(LedgerError::database("record an upload"))?;
         tx.commit().await
     }
@@ -70,15 +75,18 @@ impl Ledger {
         destination: DestinationId,
     ) -> Result<(), LedgerError> {
         let mut tx = self.begin().await?;
-        sqlx::query(
-            "UPDATE uploads SET verified = 1
-             WHERE source = $1 AND destination = $2 AND sequence = $3",
-        )
-        .bind(key.source.stored())
-        .bind(destination.stored())
-        .bind(stored(key.sequence.0))
-        .execute(tx.connection())
-        .await
+        on!(tx, |db| {
+            sqlx::query(
+                "UPDATE uploads SET verified = TRUE
+                 WHERE source = $1 AND destination = $2 AND sequence = $3",
+            )
+            .bind(key.source.stored())
+            .bind(destination.stored())
+            .bind(stored(key.sequence.0))
+            .execute(db)
+            .await
+            .map(|_| ())
+        })
         .map_err(LedgerError::database("record a verified upload"))?;
         tx.commit().await
     }
@@ -104,13 +112,18 @@ impl super::Tx {
         key: FileKey,
         destination: DestinationId,
     ) -> Result<(), LedgerError> {
-        sqlx::query("DELETE FROM uploads WHERE source = $1 AND destination = $2 AND sequence = $3")
+        on!(self, |db| {
+            sqlx::query(
+                "DELETE FROM uploads WHERE source = $1 AND destination = $2 AND sequence = $3",
+            )
             .bind(key.source.stored())
             .bind(destination.stored())
             .bind(stored(key.sequence.0))
-            .execute(self.connection())
+            .execute(db)
             .await
-            .map_err(LedgerError::database("forget an upload"))?;
+            .map(|_| ())
+        })
+        .map_err(LedgerError::database("forget an upload"))?;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The pipeline under a real queue and ledger, against a directory that counts what is asked of it.
 
 mod bench;
+mod orphans;
 mod recording;
 mod resuming;
 mod sealing;

@@ -1,14 +1,14 @@
 //! What every lane is doing, in one place: turns, wake-ups and rest are answered from it.
 //!
 //! A plain value behind one lock (a watch channel), so that each answer is about one moment. It holds nothing
-//! that the database does not: after a restart the lanes fill it again.
+//! that the database does not: after a restart the lanes fill it again. A lane has a seat for as long as it runs.
 
 use std::collections::BTreeMap;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::layout::Sequence;
-use crate::ledger::{FileKey, LaneName, LastFailure, Route};
+use crate::ledger::{FileKey, LaneName, LastFailure, Route, SourceId};
 
 /// Consecutive failures of a lane's worker after which the lane no longer counts as about to work: the
 /// database is gone, not busy.
@@ -17,7 +17,7 @@ pub const RESTARTS_UNTIL_DOWN: u32 = 5;
 /// How the lanes came to rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// Jobs done since the lanes began to run.
+    /// Jobs done since the queue was opened.
     pub done: u64,
     /// Files that a person must look at, by lane.
     pub stalled: Vec<StalledFile>,
@@ -82,16 +82,17 @@ struct Seat {
 /// All lanes of a running queue, and how far each route is committed.
 #[derive(Debug, Default)]
 pub(super) struct Board {
-    running: bool,
-    done: u64,
+    done: BTreeMap<Route, u64>,
     seats: BTreeMap<LaneName, Seat>,
     heads: BTreeMap<Route, Sequence>,
 }
 
 impl Board {
-    /// These lanes run from now on.
-    pub(super) fn start(&mut self, lanes: &[LaneName]) {
-        self.running = true;
+    /// These lanes run from now on. None do when one of them runs already: it is returned.
+    pub(super) fn start(&mut self, lanes: &[LaneName]) -> Option<LaneName> {
+        if let Some(taken) = lanes.iter().find(|lane| self.seats.contains_key(lane)) {
+            return Some(*taken);
+        }
         self.seats.extend(lanes.iter().map(|lane| {
             let seat = Seat {
                 state: LaneState::Looking,
@@ -100,6 +101,12 @@ impl Board {
             };
             (*lane, seat)
         }));
+        None
+    }
+
+    /// These lanes run no longer.
+    pub(super) fn stop(&mut self, lanes: &[LaneName]) {
+        self.seats.retain(|lane, _| !lanes.contains(lane));
     }
 
     /// What a lane is doing now.
@@ -149,9 +156,10 @@ impl Board {
         }
     }
 
-    /// Every lane must look.
-    pub(super) fn call_all(&mut self) {
-        for seat in self.seats.values_mut() {
+    /// Every lane of a source must look.
+    pub(super) fn call_all(&mut self, source: SourceId) {
+        let of_source = |(lane, _): &(&LaneName, &mut Seat)| lane.route.source == source;
+        for (_, seat) in self.seats.iter_mut().filter(of_source) {
             seat.calls += 1;
             if let LaneState::Empty | LaneState::BackingOff | LaneState::Stalled(_) = seat.state {
                 seat.state = LaneState::Looking;
@@ -159,24 +167,26 @@ impl Board {
         }
     }
 
-    /// A lane's worker failed.
-    pub(super) fn down(&mut self, lane: LaneName, error: String) {
-        if let Some(seat) = self.seats.get_mut(&lane) {
-            seat.restarts = seat.restarts.saturating_add(1);
-            let restarts = seat.restarts;
-            seat.state = LaneState::Down { error, restarts };
-        }
+    /// A lane's worker failed, so many times in a row.
+    pub(super) fn down(&mut self, lane: LaneName, error: String) -> u32 {
+        let Some(seat) = self.seats.get_mut(&lane) else {
+            return 0;
+        };
+        seat.restarts = seat.restarts.saturating_add(1);
+        let restarts = seat.restarts;
+        seat.state = LaneState::Down { error, restarts };
+        restarts
     }
 
     /// A file is committed: its acknowledgement is durable.
     pub(super) fn committed(&mut self, route: Route, sequence: Sequence) {
-        self.done += 1;
+        *self.done.entry(route).or_default() += 1;
         self.set_head(route, sequence);
     }
 
-    /// Files committed since the lanes began to run.
+    /// Files committed since the queue was opened, on all routes.
     pub(super) fn done(&self) -> u64 {
-        self.done
+        self.done.values().sum()
     }
 
     /// A file will never be committed: whoever waits for it must look again for whom to wait.
@@ -202,16 +212,17 @@ impl Board {
         self.heads.get(&route).is_some_and(|head| *head >= until)
     }
 
-    /// How the lanes rest, or none when one of them is about to do something.
-    pub(super) fn settled(&self) -> Option<Settled> {
-        if !self.running {
-            return None;
+    /// How the lanes of these routes rest, or none when one of them is about to do something or does not run.
+    pub(super) fn settled(&self, routes: &[Route]) -> Option<Settled> {
+        let mut settled = Settled::default();
+        for route in routes {
+            settled.done += self.done.get(route).copied().unwrap_or(0);
+            if !self.seats.keys().any(|lane| lane.route == *route) {
+                return None;
+            }
         }
-        let mut settled = Settled {
-            done: self.done,
-            ..Settled::default()
-        };
-        for (lane, seat) in &self.seats {
+        let asked = |(lane, _): &(&LaneName, &Seat)| routes.contains(&lane.route);
+        for (lane, seat) in self.seats.iter().filter(asked) {
             match &seat.state {
                 LaneState::Looking | LaneState::Working | LaneState::BackingOff => return None,
                 LaneState::Empty => {}
@@ -237,7 +248,7 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{DestinationId, SourceId};
+    use crate::ledger::DestinationId;
     use crate::retry::RetryClass;
 
     const ROUTE: Route = Route {
@@ -252,7 +263,7 @@ mod tests {
     fn board(lanes: u32) -> Board {
         let mut board = Board::default();
         let lanes: Vec<LaneName> = (0..lanes).map(lane).collect();
-        board.start(&lanes);
+        assert_eq!(board.start(&lanes), None);
         board
     }
 
@@ -267,6 +278,7 @@ mod tests {
                 stalled: true,
                 exit: crate::exit::Exit::Transient,
                 hint: None,
+                interruptions: 0,
             },
         })
     }
@@ -282,11 +294,14 @@ mod tests {
     #[test]
     fn lanes_rest_only_when_none_is_about_to_work() {
         let mut board = board(3);
-        assert!(board.settled().is_none(), "they have not looked yet");
+        assert!(
+            board.settled(&[ROUTE]).is_none(),
+            "they have not looked yet"
+        );
         board.set(lane(0), LaneState::Empty);
         board.set(lane(1), stalled(4));
         board.set(lane(2), waiting(5));
-        let settled = board.settled().unwrap();
+        let settled = board.settled(&[ROUTE]).unwrap();
         assert_eq!(settled.stalled[0].sequence, Sequence(4));
         assert_eq!(settled.waiting, [(ROUTE, Sequence(5))]);
         assert!(!settled.is_clean());
@@ -296,17 +311,50 @@ mod tests {
             LaneState::Looking,
         ] {
             board.set(lane(0), state);
-            assert!(board.settled().is_none());
+            assert!(board.settled(&[ROUTE]).is_none());
         }
+    }
+
+    #[test]
+    fn only_the_routes_that_are_asked_for_count_and_they_must_run() {
+        let mut board = board(1);
+        let other = Route {
+            destination: DestinationId(2),
+            ..ROUTE
+        };
+        let elsewhere = LaneName {
+            route: other,
+            lane: 0,
+        };
+        board.set(lane(0), LaneState::Empty);
+        assert!(board.settled(&[ROUTE, other]).is_none(), "it does not run");
+        assert_eq!(board.start(&[elsewhere]), None);
+        board.committed(other, Sequence(1));
+        assert_eq!(board.settled(&[ROUTE]).unwrap().done, 0);
+        assert!(board.settled(&[ROUTE, other]).is_none(), "it looks");
+        board.set(elsewhere, LaneState::Empty);
+        assert_eq!(board.settled(&[ROUTE, other]).unwrap().done, 1);
+        board.stop(&[elsewhere]);
+        assert!(board.settled(&[other]).is_none());
+        assert!(board.settled(&[ROUTE]).is_some());
+    }
+
+    #[test]
+    fn a_lane_runs_once_at_a_time() {
+        let mut board = board(2);
+        assert_eq!(board.start(&[lane(2), lane(1)]), Some(lane(1)));
+        board.set(lane(0), LaneState::Empty);
+        board.stop(&[lane(1)]);
+        assert_eq!(board.start(&[lane(2), lane(1)]), None);
     }
 
     #[test]
     fn a_lane_whose_turn_came_is_not_at_rest() {
         let mut board = board(1);
         board.set(lane(0), waiting(5));
-        assert!(board.settled().is_some());
+        assert!(board.settled(&[ROUTE]).is_some());
         board.committed(ROUTE, Sequence(4));
-        assert!(board.settled().is_none());
+        assert!(board.settled(&[ROUTE]).is_none());
     }
 
     #[test]
@@ -315,9 +363,9 @@ mod tests {
         let seen = board.calls(lane(0));
         board.call(lane(0), Sequence(7));
         board.rest(lane(0), seen, LaneState::Empty);
-        assert!(board.settled().is_none());
+        assert!(board.settled(&[ROUTE]).is_none());
         board.rest(lane(0), board.calls(lane(0)), LaneState::Empty);
-        assert!(board.settled().unwrap().is_clean());
+        assert!(board.settled(&[ROUTE]).unwrap().is_clean());
     }
 
     #[test]
@@ -334,7 +382,7 @@ mod tests {
         assert!(!preempt.is_cancelled());
         board.call(lane(0), Sequence(4));
         assert!(preempt.is_cancelled());
-        assert!(board.settled().is_none(), "it is about to let go");
+        assert!(board.settled(&[ROUTE]).is_none(), "it is about to let go");
     }
 
     #[test]
@@ -342,13 +390,16 @@ mod tests {
         let mut board = board(1);
         for _ in 1..RESTARTS_UNTIL_DOWN {
             board.down(lane(0), "disk full".to_owned());
-            assert!(board.settled().is_none());
+            assert!(board.settled(&[ROUTE]).is_none());
         }
         board.down(lane(0), "disk full".to_owned());
-        assert_eq!(board.settled().unwrap().down.len(), 1);
+        assert_eq!(board.settled(&[ROUTE]).unwrap().down.len(), 1);
         board.rest(lane(0), 0, LaneState::Empty);
         board.down(lane(0), "disk full".to_owned());
-        assert!(board.settled().is_none(), "it had recovered in between");
+        assert!(
+            board.settled(&[ROUTE]).is_none(),
+            "it had recovered in between"
+        );
     }
 
     #[test]

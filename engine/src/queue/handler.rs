@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, LaneState};
 use super::failure::JobFailure;
+use super::owner::Ownership;
 use crate::layout::Sequence;
 use crate::ledger::{ArchiveJob, Committed, LaneName};
 
@@ -39,6 +40,7 @@ pub struct JobRun {
     pub(super) sequence: Sequence,
     pub(super) cancel: CancellationToken,
     pub(super) board: Arc<watch::Sender<Board>>,
+    pub(super) ownership: Arc<Ownership>,
 }
 
 impl JobRun {
@@ -53,7 +55,7 @@ impl JobRun {
     }
 
     /// Waits until `previous` (the file before this one, if there is one) or a later file is committed on this
-    /// route, and that commit is durable in the ledger.
+    /// route, and that commit is durable in the ledger; and until it is certain that the source is still ours.
     ///
     /// May wait for as long as an earlier file is stalled. Everything that can be done before should be.
     ///
@@ -61,9 +63,18 @@ impl JobRun {
     /// [`JobFailure::cancelled`] when the queue stops, or when a file that comes before this one was queued
     /// in the meantime and needs the lane.
     pub async fn turn(&self, previous: Option<Sequence>) -> Result<(), JobFailure> {
-        let (route, Some(until)) = (self.lane.route, previous) else {
-            return Ok(());
-        };
+        if let Some(until) = previous {
+            self.reach(until).await?;
+        }
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(JobFailure::cancelled()),
+            () = self.ownership.certain() => Ok(()),
+        }
+    }
+
+    async fn reach(&self, until: Sequence) -> Result<(), JobFailure> {
+        let route = self.lane.route;
         let mut changes = self.board.subscribe();
         self.board.send_modify(|board| {
             let state = LaneState::Waiting {

@@ -1,4 +1,4 @@
-//! One lane: apalis's [`Persistence`] over its stock `Jobs` table, with the rules of this queue.
+//! One lane: apalis's [`Persistence`] over its stock `Jobs` table (`queue/jobs.rs`), with the rules of this queue.
 //!
 //! # Invariants
 //! - Head of line: what is fetched is the lane's lowest id, whatever its status, and only when it is due.
@@ -9,17 +9,21 @@
 //! # Crash consistency
 //! | killed | found on restart | then |
 //! |---|---|---|
-//! | while the handler works | `Running` | [`Lane::release`] makes it `Pending`; attempts and `run_at` stay |
+//! | while the handler works | `Running` | `Pending`, attempts as they were; the interruption is counted |
 //! | before the acknowledgement commits | `Running` | the same: the handler runs again and finds its work done |
 //! | in a retry delay | `Failed`, `run_at` ahead | it waits for the rest of the delay |
+//!
+//! A file whose work ends the process every time is never counted as failed by its handler; its interruptions are, and
+//! after `max_attempts` in a row it stalls.
 //!
 //! # What it relies on
 //! The worker has concurrency 1, and fetches only after the last acknowledgement is committed
 //! (apalis-core 1.0.0, `worker/call_all.rs`): while it fetches, nothing of this lane is running. One process
-//! owns the database ([`Ownership`](super::Ownership)). So the status column decides nothing; it is for those
-//! who look on.
+//! owns the source ([`Ownership`]); a lane that lost it writes nothing but commits.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -42,9 +46,12 @@ use super::board::{Board, LaneState, StalledFile};
 use super::failure::{JobFailure, Reported};
 use super::handler::Handler;
 use super::id;
+use super::jobs::{self, Head};
+use super::owner::Ownership;
 use super::policy::{self, Verdict};
 use super::shield::Shield;
 use crate::clock::Clock;
+use crate::failpoint::failpoint;
 use crate::layout::Sequence;
 use crate::ledger::{Committed, FileKey, LaneName, LastFailure, Ledger, LedgerError, Route};
 use crate::retry::RetryClass;
@@ -60,6 +67,7 @@ const HEARTBEAT: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) name: LaneName,
+    pub(super) labels: Labels,
     pub(super) ledger: Ledger,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) max_attempts: u32,
@@ -67,6 +75,18 @@ pub(super) struct Lane {
     pub(super) stop: CancellationToken,
     pub(super) board: Arc<watch::Sender<Board>>,
     pub(super) shield: Shield,
+    pub(super) ownership: Arc<Ownership>,
+    /// What another process left behind was dealt with.
+    pub(super) recovered: AtomicBool,
+}
+
+/// What people call a route.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Labels {
+    /// The source's configured name.
+    pub(super) source: Arc<str>,
+    /// The destination's URL.
+    pub(super) destination: Arc<str>,
 }
 
 /// Why a lane's worker ended.
@@ -76,41 +96,44 @@ pub(super) enum LaneError {
     Ledger(#[from] LedgerError),
     #[error("job {0:?} has an id that this queue never makes")]
     Id(String),
-}
-
-/// A lane's head, as stored.
-#[derive(Debug, sqlx::FromRow)]
-struct Head {
-    id: String,
-    job: Vec<u8>,
-    attempts: i64,
-    run_at: i64,
-    last_result: Option<String>,
+    #[error("jobs are queued together with their files, not by a lane")]
+    Push,
 }
 
 impl Lane {
-    /// Jobs that no one works on any more are pending again. Attempts and `run_at` stay as they are.
-    pub(super) async fn release(&self) -> Result<(), LedgerError> {
+    /// Jobs that no one works on any more are pending again. The first time it is another process that worked on
+    /// them, and ended.
+    async fn recover(&self) -> Result<(), LedgerError> {
+        if self.recovered.load(Ordering::Relaxed) {
+            return self.release().await;
+        }
+        let now = self.clock.now();
         let mut tx = self.ledger.begin().await?;
-        sqlx::query(
-            "UPDATE Jobs SET status = 'Pending', lock_at = NULL
-             WHERE job_type = $1 AND status IN ('Queued', 'Running')",
-        )
-        .bind(self.name.to_string())
-        .execute(tx.connection())
-        .await
-        .map_err(LedgerError::database("recover a lane"))?;
-        tx.commit().await
+        let mut interrupted = Vec::new();
+        for job in jobs::running(&mut tx, self.name).await? {
+            let before = job.last_result.as_deref().map(LastFailure::read);
+            let attempts = u32::try_from(job.attempts).unwrap_or(0);
+            let verdict = policy::interrupted(before, attempts, self.max_attempts, now);
+            jobs::put_back(&mut tx, &job.id, &verdict, now).await?;
+            interrupted.push((job.id, verdict));
+        }
+        tx.commit().await?;
+        self.recovered.store(true, Ordering::Relaxed);
+        for (id, verdict) in interrupted {
+            if let Some((_, sequence)) = id::parse(&id) {
+                self.tell(sequence, &verdict).await;
+            }
+        }
+        Ok(())
     }
 
-    /// The idempotency key is the id; the stock index on (`job_type`, `idempotency_key`) finds its minimum
-    /// without a scan, which no index does for the id.
-    async fn head(&self) -> Result<Option<Head>, LedgerError> {
-        sqlx::query_as(HEAD)
-            .bind(self.name.to_string())
-            .fetch_optional(self.ledger.pool())
-            .await
-            .map_err(LedgerError::database("look at a lane's head"))
+    /// Jobs that no one works on any more are pending again.
+    pub(super) async fn release(&self) -> Result<(), LedgerError> {
+        // They may be another owner's by now.
+        if self.ownership.lost().is_cancelled() {
+            return Ok(());
+        }
+        jobs::release(&self.ledger, self.name).await
     }
 
     /// Waits until the head is due and takes it.
@@ -118,14 +141,16 @@ impl Lane {
         loop {
             let seen = self.board.borrow().calls(self.name);
             let now = self.clock.now();
-            let (state, wait) = match self.head().await? {
-                Some(head) if head.run_at <= now.as_second() => {
-                    self.board
-                        .send_modify(|board| board.set(self.name, LaneState::Working));
-                    self.mark_running(&head.id, now).await?;
-                    return self.task(head);
-                }
-                Some(head) => (Self::waiting_state(&head)?, until(head.run_at, now)),
+            let (state, wait) = match jobs::head(&self.ledger, self.name).await? {
+                Some(head) => match self.remaining(&head, now) {
+                    Duration::ZERO => {
+                        self.board
+                            .send_modify(|board| board.set(self.name, LaneState::Working));
+                        jobs::take(&self.ledger, &head.id, now).await?;
+                        return self.task(head);
+                    }
+                    wait => (Self::waiting_state(&head)?, wait),
+                },
                 None => (LaneState::Empty, SAFETY_POLL),
             };
             self.board
@@ -137,15 +162,11 @@ impl Lane {
         }
     }
 
-    async fn mark_running(&self, id: &str, now: Timestamp) -> Result<(), LedgerError> {
-        let mut tx = self.ledger.begin().await?;
-        sqlx::query("UPDATE Jobs SET status = 'Running', lock_at = $2 WHERE id = $1")
-            .bind(id)
-            .bind(now.as_second())
-            .execute(tx.connection())
-            .await
-            .map_err(LedgerError::database("take a job"))?;
-        tx.commit().await
+    fn remaining(&self, head: &Head, now: Timestamp) -> Duration {
+        let mut hasher = DefaultHasher::new();
+        self.name.hash(&mut hasher);
+        let offset = Duration::from_millis(hasher.finish() % 1_000);
+        policy::remaining(head.run_at, head.done_at, now, offset)
     }
 
     fn task(&self, head: Head) -> Result<Task<Vec<u8>>, LaneError> {
@@ -192,11 +213,15 @@ impl Lane {
             Ok(committed) => self.succeed(&id, route, sequence, &committed).await?,
             Err(failure) => Some(failure),
         };
-        if let Some(failure) = failure {
+        // An attempt that failed is the new owner's to make.
+        if let Some(failure) = failure.filter(|_| !self.ownership.lost().is_cancelled()) {
             let attempt = u32::try_from(result.attempt).unwrap_or(u32::MAX);
             let now = self.clock.now();
             let verdict = policy::judge(failure, attempt, self.max_attempts, now);
-            self.fail(&id, sequence, &verdict).await?;
+            let mut tx = self.ledger.begin().await?;
+            jobs::put_back(&mut tx, &id, &verdict, now).await?;
+            tx.commit().await?;
+            self.tell(sequence, &verdict).await;
         }
         self.shield.forget();
         self.board
@@ -217,87 +242,56 @@ impl Lane {
             source: route.source,
             sequence,
         };
+        failpoint!("before-acknowledge");
         let now = self.clock.now();
         let mut tx = self.ledger.begin().await?;
-        match tx
-            .record_commit(key, route.destination, committed, now)
-            .await
-        {
+        let to = route.destination;
+        match tx.record_commit(key, to, committed, now).await {
             Ok(()) => {}
             Err(conflict @ LedgerError::Conflict { .. }) => {
                 return Ok(Some(JobFailure::of(&conflict, conflict.retry_class())));
             }
             Err(error) => return Err(error),
         }
-        sqlx::query("DELETE FROM Jobs WHERE id = $1")
-            .bind(id)
-            .execute(tx.connection())
-            .await
-            .map_err(LedgerError::database("acknowledge a job"))?;
+        jobs::delete(&mut tx, id).await?;
         tx.commit().await?;
+        failpoint!("acknowledged");
         tracing::debug!(lane = %self.name, %sequence, "committed");
         self.board
             .send_modify(|board| board.committed(route, sequence));
         Ok(None)
     }
 
-    /// The head stays the head and waits in `run_at`.
-    async fn fail(
-        &self,
-        id: &str,
-        sequence: Sequence,
-        verdict: &Verdict,
-    ) -> Result<(), LedgerError> {
-        let stored = verdict.failure.as_ref().map(serde_json::to_string);
-        let stored = stored
-            .transpose()
-            .map_err(|e| LedgerError::damaged("a failure that is no JSON", &e))?;
-        let mut tx = self.ledger.begin().await?;
-        sqlx::query(
-            "UPDATE Jobs SET status = $2, attempts = $3, run_at = $4, lock_at = NULL,
-               last_result = coalesce($5, last_result), done_at = $6
-             WHERE id = $1",
-        )
-        .bind(id)
-        .bind(verdict.status.as_str())
-        .bind(i64::from(verdict.attempts))
-        .bind(verdict.run_at)
-        .bind(stored)
-        .bind(
-            verdict
-                .failure
-                .is_some()
-                .then(|| self.clock.now().as_second()),
-        )
-        .execute(tx.connection())
-        .await
-        .map_err(LedgerError::database("record a failed attempt"))?;
-        tx.commit().await?;
-        self.tell(sequence, verdict);
-        Ok(())
-    }
-
-    fn tell(&self, sequence: Sequence, verdict: &Verdict) {
+    async fn tell(&self, sequence: Sequence, verdict: &Verdict) {
+        let lane = self.name;
         let Some(failure) = &verdict.failure else {
-            return tracing::debug!(lane = %self.name, %sequence, "cancelled");
+            return tracing::debug!(%lane, %sequence, "cancelled");
         };
-        let (lane, attempts) = (self.name, verdict.attempts);
+        let Labels {
+            source,
+            destination,
+        } = &self.labels;
+        let file = self.file_name(sequence).await;
+        let attempts = verdict.attempts;
         let next = Timestamp::from_second(verdict.run_at).unwrap_or_default();
         let error = &failure.message;
         if failure.stalled {
-            tracing::warn!(%lane, %sequence, attempts, %next, error, "stalled: this file needs attention");
+            tracing::warn!(%source, file, %destination, attempts, %next, error, "stalled: this file needs attention");
         } else {
-            tracing::info!(%lane, %sequence, attempts, %next, error, "failed, to be tried again");
+            tracing::info!(%source, file, %destination, attempts, %next, error, "failed, to be tried again");
         }
     }
-}
 
-const HEAD: &str = "SELECT id, job, attempts, run_at, last_result FROM Jobs
-     WHERE job_type = $1 ORDER BY idempotency_key LIMIT 1";
-
-fn until(run_at: i64, now: Timestamp) -> Duration {
-    let at = Timestamp::from_second(run_at).unwrap_or(Timestamp::MAX);
-    Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
+    /// For messages: the file's name, or its sequence when the ledger does not tell.
+    pub(super) async fn file_name(&self, sequence: Sequence) -> String {
+        let key = FileKey {
+            source: self.name.route.source,
+            sequence,
+        };
+        let name = self.ledger.file_name(key).await;
+        let name = name.ok().flatten();
+        name.unwrap_or_else(|| sequence.to_string())
+    }
 }
 
 fn parse_id(text: &str) -> Result<(Route, Sequence), LaneError> {
@@ -314,7 +308,7 @@ impl Persistence for LaneStore {
     type Error = LaneError;
 
     async fn register(&mut self, _: &WorkerContext) -> Result<(), LaneError> {
-        Ok(self.0.release().await?)
+        Ok(self.0.recover().await?)
     }
 
     async fn heartbeat(&mut self, _: &WorkerContext) -> Result<(), LaneError> {
@@ -349,13 +343,9 @@ impl Persistence for LaneStore {
         Ok(tasks.len() as u64)
     }
 
-    /// Jobs come by [`Queue::enqueue`](super::Queue::enqueue), together with their files, in its transaction;
-    /// nothing pushes through the worker.
-    async fn push_tasks(&mut self, tasks: Vec<Task<Vec<u8>>>) -> Result<(), LaneError> {
-        let mut tx = self.0.ledger.begin().await?;
-        super::push(&mut tx, self.0.name, &tasks).await?;
-        tx.commit().await?;
-        Ok(())
+    /// Jobs come by [`Queue::enqueue`](super::Queue::enqueue), together with their files, in its transaction.
+    async fn push_tasks(&mut self, _: Vec<Task<Vec<u8>>>) -> Result<(), LaneError> {
+        Err(LaneError::Push)
     }
 }
 
@@ -418,32 +408,5 @@ impl BackendConfig for LaneBackend {
             .layer(JsonCodec::default(), 1)
             .persist_results(true)
             .lock_tasks(false)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Fetching happens once per file: with a backlog of 500,000 it must not look at them all. A stock index
-    /// answers it; this fails when another version of apalis-sqlite drops that index.
-    #[tokio::test]
-    async fn the_head_is_found_by_an_index_without_sorting() {
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", dir.path().join("gtide.db").display());
-        let ledger = Ledger::open(&url).await.unwrap();
-        let migrations = apalis_sqlite::SqliteStorage::<()>::migrations();
-        let mut migrations = migrations;
-        migrations.dangerous_set_table_name("_apalis_migrations");
-        migrations.run(ledger.pool()).await.unwrap();
-        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {HEAD}"));
-        let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain)
-            .bind("archive/1/1/0")
-            .fetch_all(ledger.pool())
-            .await
-            .unwrap();
-        let steps: Vec<&str> = plan.iter().map(|(.., step)| step.as_str()).collect();
-        let expected = "SEARCH Jobs USING INDEX idx_jobs_idempotency_key (job_type=?)";
-        assert_eq!(steps, [expected]);
     }
 }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
+use super::board::RESTARTS_UNTIL_DOWN;
 use super::failure::{JobFailure, Reported};
 use super::handler::JobRun;
 use super::lane::{Lane, LaneBackend};
@@ -38,8 +39,7 @@ pub(super) async fn supervise(lane: Arc<Lane>) {
             Ok(Err(error)) => text(&error),
             Err(error) => JobFailure::of_join(error).message,
         };
-        tracing::warn!(lane = %lane.name, error, "a lane's worker ended; it is built again");
-        lane.board.send_modify(|board| board.down(lane.name, error));
+        tell(&lane, error);
         tokio::select! {
             () = lane.stop.cancelled() => {}
             () = tokio::time::sleep(RESTART_DELAY) => {}
@@ -48,6 +48,23 @@ pub(super) async fn supervise(lane: Arc<Lane>) {
     // A job may have been taken and not delivered. The next start would release it as well.
     if let Err(error) = lane.release().await {
         tracing::debug!(lane = %lane.name, error = text(&error), "not released");
+    }
+}
+
+/// A person hears of a trouble's beginning and of its lasting, not of every attempt.
+fn tell(lane: &Lane, error: String) {
+    let (name, source) = (lane.name, &lane.labels.source);
+    let mut restarts = 0;
+    lane.board
+        .send_modify(|board| restarts = board.down(name, error.clone()));
+    match restarts {
+        1 => {
+            tracing::warn!(lane = %name, %source, error, "a lane's worker ended; it is built again")
+        }
+        RESTARTS_UNTIL_DOWN => {
+            tracing::warn!(lane = %name, %source, error, "a lane is down; it is tried again and again");
+        }
+        _ => tracing::debug!(lane = %name, %source, error, restarts, "a lane's worker ended again"),
     }
 }
 
@@ -80,8 +97,12 @@ async fn deliver(
         sequence: job.sequence,
         cancel: lane.stop.child_token(),
         board: Arc::clone(&lane.board),
+        ownership: Arc::clone(&lane.ownership),
     };
-    let span = tracing::info_span!("archive", lane = %lane.name, sequence = %job.sequence, attempt = run.attempt);
+    let file = lane.file_name(job.sequence).await;
+    let source = &lane.labels.source;
+    let span =
+        tracing::info_span!("archive", %source, file, lane = %lane.name, attempt = run.attempt);
     let handler = Arc::clone(&lane.handler);
     let work = async move { handler.archive(&job, &run).await }.instrument(span);
     let outcome = lane.shield.run(&stored, &lane.stop, work).await;

@@ -68,6 +68,8 @@ struct State {
     last_number: u64,
     /// When the first of them began to wait.
     since: Option<Timestamp>,
+    /// What was said about it.
+    told: Option<Told>,
 }
 
 /// The file system below the spool.
@@ -140,25 +142,53 @@ impl Spool {
         }
     }
 
-    /// Says that sealing waits, if nobody has yet.
+    /// Begins to wait, and says so once for all that do.
     fn wait(&self, need: &Need<'_>, disk: Disk, needed: u64) -> Waiting {
-        let (waiting, is_first) = Waiting::begin(&self.admission, needed);
-        let (dir, free, total) = (self.dir.display(), disk.free, disk.total);
-        let (source, file) = (need.source, need.file);
-        if needed > total {
+        let why = if needed > disk.total {
+            Told::TooSmall
+        } else {
+            Told::Full
+        };
+        let (waiting, is_new) = Waiting::begin(&self.admission, needed, why);
+        if is_new {
+            let Disk { free, total } = disk;
+            let (source, file, dir) = (need.source, need.file, self.dir.display());
             tracing::warn!(
-                source, file, %dir, free, needed, total,
-                hint = "put [spool] dir on a larger file system, or lower [spool] reserve; pins keep the files alive meanwhile",
-                "sealing waits: the whole file system of the spool is smaller than what this file needs"
-            );
-        } else if is_first {
-            tracing::warn!(
-                source, file, %dir, free, needed,
-                hint = "free space there, or lower [spool] reserve; pins keep the files alive meanwhile",
-                "sealing waits: there is no room in the spool"
+                source, file, %dir, free, total, needed,
+                hint = why.hint(),
+                "sealing waits: {}", why.words()
             );
         }
         waiting
+    }
+}
+
+/// What was said about waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    /// There may be room when something else has gone.
+    Full,
+    /// There can never be.
+    TooSmall,
+}
+
+impl Told {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Full => "there is no room in the spool",
+            Self::TooSmall => "all of the spool's file system is less than what is needed",
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Full => {
+                "free space there, or lower [spool] reserve; pins keep the files alive meanwhile"
+            }
+            Self::TooSmall => {
+                "put [spool] dir on a larger file system, or lower [spool] reserve; pins keep the files alive meanwhile"
+            }
+        }
     }
 }
 
@@ -231,16 +261,17 @@ impl Drop for Room {
 }
 
 impl Waiting {
-    /// Also says whether it is the only one.
-    fn begin(admission: &Arc<Admission>, needed: u64) -> (Self, bool) {
+    /// Also says whether `why` was not said before.
+    fn begin(admission: &Arc<Admission>, needed: u64, why: Told) -> (Self, bool) {
         let mut state = admission.state();
         state.last_number = state.last_number.wrapping_add(1);
         let number = state.last_number;
-        let is_first = state.waiting.is_empty();
+        let is_new = state.told < Some(why);
+        state.told = state.told.max(Some(why));
         state.waiting.insert(number, needed);
         state.since.get_or_insert_with(|| SystemClock.now());
         let admission = Arc::clone(admission);
-        (Self { admission, number }, is_first)
+        (Self { admission, number }, is_new)
     }
 
     /// Ends waiting; is nobody left who does?
@@ -257,6 +288,7 @@ impl Drop for Waiting {
         state.waiting.remove(&self.number);
         if state.waiting.is_empty() {
             state.since = None;
+            state.told = None;
         }
     }
 }
@@ -333,11 +365,14 @@ mod tests {
     fn the_pause_lasts_from_the_first_that_waits_to_the_last() {
         let admission = Arc::<Admission>::default();
         assert_eq!(admission.paused(), None);
-        let (first, is_first) = Waiting::begin(&admission, 5);
-        assert!(is_first);
-        let (second, is_first) = Waiting::begin(&admission, 9);
-        assert!(!is_first);
+        let (first, is_new) = Waiting::begin(&admission, 5, Told::Full);
+        assert!(is_new);
+        let (second, is_new) = Waiting::begin(&admission, 9, Told::Full);
+        assert!(!is_new, "said once");
         assert_eq!(admission.paused().unwrap().needed, 9);
+        let (third, is_new) = Waiting::begin(&admission, 8, Told::TooSmall);
+        assert!(is_new, "worse than what was said");
+        assert!(!third.ends_the_pause());
         assert!(!second.ends_the_pause());
         assert_eq!(admission.paused().unwrap().needed, 5);
         drop(first);

@@ -116,7 +116,7 @@ impl Bench {
         let key = format!("file:{}", self.path().join("key").display());
         let pipeline = Pipeline {
             ledger,
-            keyring: Keyring::open(&key).unwrap().into(),
+            keyring: Arc::new(Keyring::open(&key).unwrap()),
             spool: Spool::open(&spool).unwrap(),
             level: 3,
             clock,
@@ -186,7 +186,7 @@ impl Opened {
         let Claim::Owned(ownership) = claim else {
             panic!("{claim:?}");
         };
-        let stop = CancellationToken::new();
+        let (ownership, stop) = (Arc::new(ownership), CancellationToken::new());
         let (queue, handler, token) = (
             Arc::clone(&self.queue),
             Arc::clone(&self.pipeline),
@@ -207,7 +207,7 @@ impl Opened {
     /// Runs until the lanes rest.
     pub(super) async fn settle(&self) {
         let running = self.run().await;
-        let settled = tokio::time::timeout(PATIENCE, self.queue.settled()).await;
+        let settled = tokio::time::timeout(PATIENCE, self.queue.settled(&[self.route])).await;
         let settled = settled.expect("the lanes do not rest");
         running.stop().await;
         assert_eq!(settled.stalled, [], "nothing is stalled");

@@ -285,7 +285,10 @@ fn display_name(options: &PgConnectOptions) -> String {
     let user = options.get_username();
     let database = options.get_database().unwrap_or(user);
     match options.get_socket() {
-        Some(socket) => format!("postgres://{user}@/{database}?host={}", socket.display()),
+        Some(socket) => {
+            let socket = socket.display();
+            format!("postgres:///{database}?host={socket}&user={user}")
+        }
         None => format!(
             "postgres://{user}@{}:{}/{database}",
             options.get_host(),
@@ -343,8 +346,8 @@ mod tests {
             "postgres://archiver@db.example:5433/gtide"
         );
         assert_eq!(
-            name("postgresql://archiver@/gtide?host=/run/postgresql&password=secret"),
-            "postgres://archiver@/gtide?host=/run/postgresql"
+            name("postgresql:///gtide?host=/run/postgresql&user=archiver&password=secret"),
+            "postgres:///gtide?host=/run/postgresql&user=archiver"
         );
         let error = Server::from_url("postgres://archiver:secret@db:port/gtide").unwrap_err();
         let shown = format!("{error} {error:?}");
