@@ -12,7 +12,8 @@ const OTHER_UUID: &str = "0d1a7e00-97a0-4000-8000-000000000002";
 fn two_sources() -> Workspace {
     let workspace = Workspace::of_fixture("binlog/mysql-9.7");
     let index = second(&workspace).join("binlog.index");
-    let section = format!("[[source]]\nname = \"db2\"\nindex = {index:?}\n\n[queue]");
+    let index = index.display();
+    let section = format!("[[source]]\nname = \"db2\"\nindex = \"{index}\"\n\n[queue]");
     workspace.edit("[queue]", &section);
     workspace
 }
@@ -117,7 +118,8 @@ fn a_daemon_without_any_source_ends() {
 fn a_server_that_is_listed_twice_is_archived_once() {
     let workspace = Workspace::of_fixture("binlog/mysql-9.7");
     let index = workspace.datadir().join("binlog.index");
-    let section = format!("[[source]]\nname = \"db2\"\nindex = {index:?}\n\n[queue]");
+    let index = index.display();
+    let section = format!("[[source]]\nname = \"db2\"\nindex = \"{index}\"\n\n[queue]");
     workspace.edit("[queue]", &section);
     let mut daemon = Daemon::start(&workspace, "daemon.log");
     daemon.wait_until("archived", || entries(&workspace, UUID) == 13);

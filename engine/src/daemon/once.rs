@@ -225,6 +225,7 @@ async fn open_all(tenure: &Tenure) -> (Vec<DestinationId>, Vec<Problem>) {
         match tenure.open(destination).await {
             Ok(()) => {
                 trouble.clear().await;
+                tenure.sweep(destination).await;
                 Ok(destination.id)
             }
             Err(error) => {

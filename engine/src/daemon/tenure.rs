@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use super::clearing;
 use super::parts::{Destination, Parts, Right};
 use crate::config::SourceConfig;
+use crate::exit;
 use crate::layout::{Sequence, SourceIdentity};
 use crate::ledger::{DestinationId, LedgerError, Route, SourceId};
-use crate::pipeline::{Pipeline, SealLocks, Source};
+use crate::pipeline::{Pipeline, SealLocks, Source, orphans};
 use crate::queue::QueueError;
 use crate::reconcile;
 use crate::watch::{self, Pins};
@@ -129,6 +130,23 @@ impl Tenure {
             );
         }
         Ok(())
+    }
+
+    /// Ends uploads to an open destination that nobody goes on with. What cannot be ended now is tried again by the next
+    /// sweep.
+    pub(super) async fn sweep(&self, destination: &Destination) {
+        let (store, route) = (destination.store.as_ref(), self.route(destination.id));
+        let swept = orphans::sweep(store, &self.parts.ledger, route, &self.identity);
+        if let Err(error) = swept.await {
+            let (source, destination) = (&self.name, store.url());
+            let error = exit::chain(&error);
+            tracing::warn!(
+                source,
+                destination,
+                error,
+                "orphaned uploads could not be ended"
+            );
+        }
     }
 
     /// Runs the lanes of an open route until `stop` fires or the source is lost, and the work in hand has come to a
