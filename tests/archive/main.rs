@@ -25,4 +25,5 @@ mod live;
 mod rebuild;
 mod refused;
 mod seal_memory;
+mod sources;
 mod standby;

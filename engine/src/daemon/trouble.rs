@@ -74,7 +74,7 @@ impl Troubles {
         }
         self.now = Some(problem);
         if is_new || !self.is_recorded {
-            self.record().await;
+            self.record(is_new).await;
         }
     }
 
@@ -86,7 +86,7 @@ impl Troubles {
             tracing::info!(source, destination, "the trouble is over");
         }
         if is_over || !self.is_recorded {
-            self.record().await;
+            self.record(is_over).await;
         }
     }
 
@@ -95,7 +95,8 @@ impl Troubles {
         (&self.scope.source_name, self.scope.destination.as_deref())
     }
 
-    async fn record(&mut self) {
+    /// A ledger that cannot be written is said once for each change.
+    async fn record(&mut self, is_change: bool) {
         if !self.is_kept {
             self.is_recorded = true;
             return;
@@ -105,7 +106,9 @@ impl Troubles {
         let ledger = &self.parts.ledger;
         let recorded = ledger.set_trouble(&self.scope, trouble.as_ref()).await;
         self.is_recorded = recorded.is_ok();
-        if let Err(error) = recorded {
+        if let Err(error) = recorded
+            && is_change
+        {
             let error = exit::chain(&error);
             tracing::warn!(
                 source = self.scope.source_name,
