@@ -8,7 +8,7 @@
 //! `flock` is advisory and local: keep lock files off network file systems.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -32,18 +32,18 @@ pub(crate) enum LockFile {
 /// # Errors
 /// I/O errors.
 pub(crate) fn try_lock(path: &Path) -> io::Result<LockFile> {
-    let mut file = OpenOptions::new()
-        .read(true)
+    let mut writable = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
         .open(path)?;
+    // One that stays open for writing would keep its filesystem from being remounted read-only.
+    let mut file = File::open(path)?;
     match file.try_lock() {
         Ok(()) => {
-            file.set_len(0)?;
-            file.rewind()?;
-            writeln!(file, "{}", std::process::id())?;
+            writable.set_len(0)?;
+            writeln!(writable, "{}", std::process::id())?;
             Ok(LockFile::Ours(file))
         }
         Err(TryLockError::WouldBlock) => Ok(LockFile::Held {
