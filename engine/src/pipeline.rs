@@ -41,7 +41,7 @@ use crate::failpoint::failpoint;
 use crate::keyring::Keyring;
 use crate::layout::SourceIdentity;
 use crate::ledger::{Committed, DestinationId, Ledger, SourceId};
-use crate::queue::{ArchiveJob, Handler, JobFailure, JobRun};
+use crate::queue::{ArchiveJob, Handler, JobFailure, JobRun, Route};
 use crate::spool::Spool;
 use crate::store::ObjectStore;
 
@@ -84,16 +84,23 @@ impl Handler for Pipeline {
 }
 
 impl Pipeline {
+    /// Where the files of a route come from and go to.
+    fn ends_of(&self, route: Route) -> Result<(&Source, &dyn ObjectStore), PipelineError> {
+        let unconfigured = |what| PipelineError::Unconfigured { what };
+        let source = self.sources.get(&route.source);
+        let store = self.stores.get(&route.destination);
+        Ok((
+            source.ok_or_else(|| unconfigured("source"))?,
+            store.ok_or_else(|| unconfigured("destination"))?.as_ref(),
+        ))
+    }
+
     async fn archive_one(
         &self,
         job: &ArchiveJob,
         run: &JobRun,
     ) -> Result<Committed, PipelineError> {
-        let unconfigured = |what| PipelineError::Unconfigured { what };
-        let source = self.sources.get(&job.route.source);
-        let source = source.ok_or_else(|| unconfigured("source"))?;
-        let store = self.stores.get(&job.route.destination);
-        let store = store.ok_or_else(|| unconfigured("destination"))?.as_ref();
+        let (source, store) = self.ends_of(job.route)?;
         let file = self
             .ledger
             .file(job.file())
