@@ -94,7 +94,7 @@ mod tests {
     async fn another_name_of_the_same_database_has_the_same_locks() {
         let dir = tempfile::tempdir().unwrap();
         let database = dir.path().join("gtide.db");
-        File::create(&database).unwrap();
+        std::fs::File::create(&database).unwrap();
         let alias = dir.path().join("alias.db");
         std::os::unix::fs::symlink(&database, &alias).unwrap();
         let _first = claim(&url(&database), 1).await;
