@@ -46,8 +46,8 @@ struct Server {
 impl Server {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        binlogs::write_chain(dir.path(), LARGE);
-        let originals = originals(dir.path(), 0);
+        binlogs::write_four(dir.path(), LARGE);
+        let originals = originals(dir.path());
         Self { dir, originals }
     }
 
