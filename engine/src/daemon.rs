@@ -11,6 +11,7 @@
 //! # After a crash
 //! Starting again is the recovery: see [`crate::reconcile`] and [`crate::queue`].
 
+mod agent;
 mod clearing;
 mod destination;
 mod once;
@@ -23,6 +24,7 @@ mod tenure;
 mod trouble;
 mod watching;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,13 +32,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::agent::keep_reporting;
 use self::clearing::keep_spool_clear;
 pub use self::outcome::{Outcome, Problem, SourceOutcome};
 use self::parts::{Parts, pin_all_unclaimed};
+use self::trouble::Troubles;
 use crate::clock::Clock;
 use crate::config::{Config, SourceConfig};
 use crate::exit::{Exit, Failure};
 use crate::watch;
+
+/// A database that has not been opened by then is not waited for with the pins.
+const PIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Before a supervisor that panicked is started anew.
 const AFTER_PANIC: Duration = Duration::from_mins(1);
@@ -59,14 +66,7 @@ impl Archiver {
         clock: Arc<dyn Clock>,
         include_last: bool,
     ) -> anyhow::Result<Self> {
-        let parts = match Parts::open(config, clock, include_last).await {
-            Ok(parts) => parts,
-            Err(error) => {
-                let config = config.clone();
-                tokio::task::spawn_blocking(move || pin_all_unclaimed(&config)).await?;
-                return Err(error);
-            }
-        };
+        let parts = open_parts(config, clock, include_last).await?;
         // In the order of the configuration, so that of two with the same files it is always the second one that is
         // refused. What is wrong with one is its supervisor's to tell.
         for source in &config.sources {
@@ -95,7 +95,7 @@ impl Archiver {
     /// # Errors
     /// When no source can be read at the start: then it is the configuration that is wrong.
     pub async fn run(self, stop: &CancellationToken) -> anyhow::Result<()> {
-        self.check_sources()?;
+        self.check_sources().await?;
         let mut tasks = JoinSet::new();
         for source in self.sources {
             tasks.spawn(keep_supervising(
@@ -104,12 +104,13 @@ impl Archiver {
                 stop.clone(),
             ));
         }
+        tasks.spawn(keep_reporting(Arc::clone(&self.parts), stop.clone()));
         tasks.spawn(keep_spool_clear(self.parts, stop.clone()));
-        while tasks.join_next().await.is_some() {}
+        source::end(&mut tasks).await;
         Ok(())
     }
 
-    fn check_sources(&self) -> anyhow::Result<()> {
+    async fn check_sources(&self) -> anyhow::Result<()> {
         let mut problems = Vec::new();
         for source in &self.sources {
             let looked = self.parts.identify(source);
@@ -119,8 +120,9 @@ impl Archiver {
                 _ => return Ok(()),
             }
         }
-        for (source, Problem { error, hint, .. }) in problems {
-            tracing::error!(source = source.name, error, hint, "stopped");
+        for (source, problem) in problems {
+            let mut trouble = Troubles::of_source(&self.parts, &source.name);
+            trouble.set(problem).await;
         }
         Err(Failure {
             message: "no source can be archived".to_owned(),
@@ -128,6 +130,28 @@ impl Archiver {
             hint: Some("the reasons are above, one for each source".to_owned()),
         }
         .into())
+    }
+}
+
+/// Opens the parts. When that fails, or takes long, what the servers have closed is pinned.
+async fn open_parts(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    include_last: bool,
+) -> anyhow::Result<Parts> {
+    let mut opening = pin!(Parts::open(config, clock, include_last));
+    let opened = tokio::select! {
+        opened = &mut opening => Some(opened),
+        () = tokio::time::sleep(PIN_AFTER) => None,
+    };
+    if let Some(Ok(parts)) = opened {
+        return Ok(parts);
+    }
+    let config = config.clone();
+    tokio::task::spawn_blocking(move || pin_all_unclaimed(&config)).await?;
+    match opened {
+        Some(opened) => opened,
+        None => opening.await,
     }
 }
 

@@ -36,7 +36,7 @@ mod open;
 mod source;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trouble;
 mod upload;
 
@@ -48,7 +48,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use agent::{Agent, AgentReport, Paused, REPORT_EVERY, SILENT_AFTER};
+pub use agent::{Agent, AgentReport, Paused, REPORT_EVERY, SILENT_AFTER, agent_key};
 pub use commit::{ChainHead, Committed, ImportedCommit, MAX_GAPS_LISTED};
 pub use database::STATEMENT_TIMEOUT;
 pub(crate) use database::on;
@@ -69,7 +69,7 @@ pub use location::database_path;
 pub(crate) use migrate::History;
 pub use source::{Destination, DestinationId, Source, SourceId};
 pub use status::{DestinationStatus, FailingFile, MAX_FAILURES_READ, SourceStatus};
-pub use trouble::{Trouble, read_trouble_key, trouble_key};
+pub use trouble::{Trouble, TroubleScope};
 pub use upload::Upload;
 
 /// How long a writer waits for another's transaction.

@@ -27,6 +27,8 @@ pub mod keyring;
 pub mod layout;
 #[cfg(feature = "ledger")]
 pub mod ledger;
+#[cfg(feature = "daemon")]
+mod lock_file;
 pub mod manifest;
 #[cfg(feature = "daemon")]
 pub mod pipeline;

@@ -2,19 +2,30 @@
 
 use std::time::{Duration, Instant};
 
+use engine::clock::SystemClock;
 use engine::layout::Sequence;
-use engine::ledger::{ImportedCommit, JobStatus, Route};
-use engine::queue::{Enqueued, QueueConfig, SAFETY_POLL};
+use engine::ledger::{ImportedCommit, JobStatus, Ledger, Route};
+use engine::queue::{Enqueued, QueueConfig, QueueError, SAFETY_POLL};
 use engine::retry::RetryClass;
 use jiff::Timestamp;
 
-use crate::harness::{Act, Bench, CONFIG, committed, open, scripted};
+use crate::bench::{Act, Bench, CONFIG, claim, committed, identity, open, scripted};
+
+on_both![
+    files_are_committed_in_sequence_whatever_fails_on_the_way,
+    queuing_a_file_twice_is_harmless,
+    a_resting_lane_wakes_when_a_file_is_queued,
+    a_stalled_file_holds_up_its_route_and_no_other,
+    a_file_queued_late_goes_before_one_that_waits_for_it,
+    jobs_move_when_the_number_of_lanes_changes,
+    a_file_goes_on_when_the_one_before_is_found_committed_in_the_bucket,
+    stopping_cancels_the_work_and_counts_no_attempt,
+    lanes_may_join_later_and_run_again,
+];
 
 const SOON: RetryClass = RetryClass::After(Duration::ZERO);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn files_are_committed_in_sequence_whatever_fails_on_the_way() {
-    let bench = Bench::new();
+async fn files_are_committed_in_sequence_whatever_fails_on_the_way(bench: Bench) {
     let opened = bench.open().await;
     opened.enqueue(1..=60).await;
     let (handler, log) = scripted(|sequence, attempt| match (sequence * 7 + 3) % 10 {
@@ -38,9 +49,7 @@ async fn files_are_committed_in_sequence_whatever_fails_on_the_way() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn queuing_a_file_twice_is_harmless() {
-    let bench = Bench::new();
+async fn queuing_a_file_twice_is_harmless(bench: Bench) {
     let opened = bench.open().await;
     let files: Vec<_> = (1..=9).map(|s| opened.file(s)).collect();
     let to = [opened.destination];
@@ -59,9 +68,7 @@ async fn queuing_a_file_twice_is_harmless() {
     assert_eq!(log.entries().len(), 9);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_resting_lane_wakes_when_a_file_is_queued() {
-    let bench = Bench::new();
+async fn a_resting_lane_wakes_when_a_file_is_queued(bench: Bench) {
     let opened = bench.open().await;
     let (handler, _) = scripted(|_, _| Act::Succeed);
     let running = opened.run(handler);
@@ -74,9 +81,7 @@ async fn a_resting_lane_wakes_when_a_file_is_queued() {
     assert!(took < SAFETY_POLL, "woken by the poll only: {took:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stalled_file_holds_up_its_route_and_no_other() {
-    let bench = Bench::new();
+async fn a_stalled_file_holds_up_its_route_and_no_other(bench: Bench) {
     let opened = bench.open().await;
     let other = opened
         .queue
@@ -125,11 +130,9 @@ async fn a_stalled_file_holds_up_its_route_and_no_other() {
 }
 
 /// With one lane, the later file holds the lane while it waits for the earlier one: it must let go.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_queued_late_goes_before_one_that_waits_for_it() {
-    let bench = Bench::new();
+async fn a_file_queued_late_goes_before_one_that_waits_for_it(bench: Bench) {
     let one_lane = QueueConfig { lanes: 1, ..CONFIG };
-    let opened = open(bench.dir(), one_lane).await;
+    let opened = bench.open_with(one_lane).await;
     opened.enqueue([2]).await;
     let (handler, log) = scripted(|_, _| Act::Succeed);
     let running = opened.run(handler);
@@ -150,17 +153,19 @@ async fn a_file_queued_late_goes_before_one_that_waits_for_it() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn jobs_move_when_the_number_of_lanes_changes() {
-    let bench = Bench::new();
+async fn jobs_move_when_the_number_of_lanes_changes(bench: Bench) {
     let opened = bench.open().await;
     opened.enqueue(1..=20).await;
     drop(opened);
     for lanes in [7, 2] {
-        let opened = open(bench.dir(), QueueConfig { lanes, ..CONFIG }).await;
+        let opened = bench.open_with(QueueConfig { lanes, ..CONFIG }).await;
+        let (handler, log) = scripted(|_, _| Act::Hang);
+        let running = opened.run(handler);
+        log.wait_for_attempts(1).await;
         for job in opened.jobs().await {
             assert_eq!(u64::from(job.lane.lane), job.sequence.0 % u64::from(lanes));
         }
+        running.stop().await;
         opened.enqueue(1..=20).await;
         assert_eq!(opened.jobs().await.len(), 20, "and none is doubled");
     }
@@ -170,9 +175,7 @@ async fn jobs_move_when_the_number_of_lanes_changes() {
     assert_eq!(log.entries(), (1..=20).collect::<Vec<_>>());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_goes_on_when_the_one_before_is_found_committed_in_the_bucket() {
-    let bench = Bench::new();
+async fn a_file_goes_on_when_the_one_before_is_found_committed_in_the_bucket(bench: Bench) {
     let opened = bench.open().await;
     opened.enqueue([2]).await;
     let (handler, log) = scripted(|_, _| Act::Succeed);
@@ -198,7 +201,7 @@ async fn a_file_goes_on_when_the_one_before_is_found_committed_in_the_bucket() {
 /// An idle archiver must neither wear out a disk nor keep it from sleeping.
 #[tokio::test(flavor = "multi_thread")]
 async fn resting_lanes_write_nothing() {
-    let bench = Bench::new();
+    let bench = Bench::sqlite();
     let opened = bench.open().await;
     opened.enqueue([1, 2]).await;
     let (handler, _) = scripted(|sequence, _| match sequence {
@@ -207,7 +210,7 @@ async fn resting_lanes_write_nothing() {
     });
     let running = opened.run(handler);
     running.settled().await;
-    let mut raw = bench.raw().await.acquire().await.unwrap();
+    let mut raw = bench.raw().await.sqlite().acquire().await.unwrap();
     let version = || sqlx::query_scalar::<_, i64>("PRAGMA data_version");
     let before = version().fetch_one(&mut *raw).await.unwrap();
     tokio::time::sleep(SAFETY_POLL + Duration::from_millis(200)).await;
@@ -216,9 +219,7 @@ async fn resting_lanes_write_nothing() {
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn stopping_cancels_the_work_and_counts_no_attempt() {
-    let bench = Bench::new();
+async fn stopping_cancels_the_work_and_counts_no_attempt(bench: Bench) {
     let opened = bench.open().await;
     opened.enqueue([1, 2]).await;
     let (handler, log) = scripted(|sequence, _| match sequence {
@@ -226,9 +227,7 @@ async fn stopping_cancels_the_work_and_counts_no_attempt() {
         _ => Act::Succeed,
     });
     let running = opened.run(handler);
-    while log.attempts().len() < 2 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    log.wait_for_attempts(2).await;
     running.stop().await;
     let jobs = opened.jobs().await;
     assert_eq!(jobs.len(), 2);
@@ -236,4 +235,90 @@ async fn stopping_cancels_the_work_and_counts_no_attempt() {
         assert_eq!((job.status, job.attempts), (JobStatus::Pending, 0));
     }
     assert_eq!(opened.watermark().await, None);
+}
+
+/// A destination that can be reached later joins later; and one source's lanes may end and begin again.
+async fn lanes_may_join_later_and_run_again(bench: Bench) {
+    let opened = bench.open().await;
+    let ledger = opened.queue.ledger();
+    let later = ledger.destination("s3://later").await.unwrap();
+    let files: Vec<_> = (1..=12).map(|s| opened.file(s)).collect();
+    let to = [opened.destination, later];
+    opened.queue.enqueue(&files, &to).await.unwrap();
+
+    let (handler, log) = scripted(|_, _| Act::Succeed);
+    let here = opened.run(handler);
+    let settled = here.settled().await;
+    assert_eq!((settled.done, settled.is_clean()), (12, true));
+    let route = Route {
+        source: opened.source,
+        destination: later,
+    };
+    let (handler, other) = scripted(|_, _| Act::Succeed);
+    let there = opened.run_routes(vec![route], handler);
+    assert_eq!(there.settled().await.done, 12);
+    assert_eq!((log.entries().len(), other.entries().len()), (12, 12));
+
+    // What runs cannot run twice.
+    let (handler, _) = scripted(|_, _| Act::Succeed);
+    let (ownership, handler) = (&opened.ownership, std::sync::Arc::new(handler));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let queue = &opened.queue;
+    let again = queue
+        .run(ownership, opened.source, &to, handler, stop)
+        .await;
+    assert!(
+        matches!(again, Err(QueueError::Running { .. })),
+        "{again:?}"
+    );
+    assert_eq!(here.settled().await.done, 12, "and went on running");
+
+    here.stop().await;
+    opened.enqueue([13]).await;
+    let (handler, log) = scripted(|_, _| Act::Succeed);
+    assert_eq!(opened.run(handler).settle_and_stop().await.done, 13);
+    assert_eq!(log.entries(), [13]);
+    there.stop().await;
+}
+
+/// Its lanes stop, and write nothing but what is committed already.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the lab: tests/lab/install"]
+async fn lanes_stop_when_the_ownership_is_lost() {
+    let mut bench = Bench::postgres();
+    bench
+        .server()
+        .sql("postgres", "CREATE ROLE archiver LOGIN SUPERUSER");
+    let url = bench.server().url_of("archiver", "ledger");
+    let ledger = Ledger::open(bench.url()).await.unwrap();
+    let clock = std::sync::Arc::new(SystemClock);
+    let opened = open(&url, ledger, CONFIG, clock).await;
+    opened.enqueue(1..=8).await;
+    // Each waits for the one before, the first for ever.
+    let (handler, log) = scripted(|sequence, _| match sequence {
+        1 => Act::Hang,
+        _ => Act::Succeed,
+    });
+    let mut running = opened.run(handler);
+    log.wait_for_attempts(4).await;
+    bench
+        .server()
+        .sql("postgres", "ALTER ROLE archiver NOLOGIN");
+    bench.server().cut_connections();
+    let other = claim(bench.url(), &identity()).await;
+    bench.server().sql("postgres", "ALTER ROLE archiver LOGIN");
+    running.ended().await;
+    assert!(opened.ownership.lost().is_cancelled());
+    assert!(log.entries().is_empty());
+    for job in opened.jobs().await {
+        assert_eq!(job.attempts, 0, "nobody's failure");
+    }
+    drop(opened);
+
+    // The new owner finds the jobs as a crash would have left them.
+    drop(other);
+    let opened = bench.open().await;
+    let (handler, log) = scripted(|_, _| Act::Succeed);
+    assert!(opened.run(handler).settle_and_stop().await.is_clean());
+    assert_eq!(log.entries(), (1..=8).collect::<Vec<_>>());
 }

@@ -1,13 +1,38 @@
-//! The durable queue on a real database: order, retries, acknowledgement, crashes.
+//! The durable queue on real databases: order, retries, acknowledgement, crashes, outages.
+
+#[path = "../harness/mod.rs"]
+mod servers;
+
+/// Makes tests of scenarios (`async fn(Bench)`): one on SQLite, one on PostgreSQL.
+#[cfg(test)]
+macro_rules! on_both {
+    ($($scenario:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scenario() {
+                super::$scenario(crate::bench::Bench::sqlite()).await;
+            })+
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "needs the lab: tests/lab/install"]
+            async fn $scenario() {
+                super::$scenario(crate::bench::Bench::postgres()).await;
+            })+
+        }
+    };
+}
 
 #[cfg(test)]
-mod database;
+mod bench;
 #[cfg(test)]
-mod harness;
+mod database;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
 mod retries;
+#[cfg(test)]
+mod server;
 #[cfg(test)]
 mod torture;
 #[cfg(test)]

@@ -4,20 +4,27 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use engine::ledger::{ArchiveJob, Committed};
+use engine::clock::SystemClock;
+use engine::ledger::{ArchiveJob, Committed, Ledger};
 use engine::queue::{Handler, JobFailure, JobRun};
 use engine::retry::RetryClass;
 
-use crate::harness::{Bench, CONFIG, PATIENCE, committed, open, previous};
+use crate::bench::{Bench, CONFIG, PATIENCE, committed, open, previous};
+
+on_both![killed_again_and_again_it_loses_nothing_and_keeps_order];
 
 const FILES: u64 = 150;
 const KILLS: u32 = 8;
 
-/// Tells the child where to work.
+/// Tells the child where to write its notes.
 const DIRECTORY: &str = "GTIDE_TORTURE_DIRECTORY";
+
+/// Tells the child its database.
+const DATABASE: &str = "GTIDE_TORTURE_DATABASE";
 
 /// Notes in a file what it does: the file survives the kill.
 #[derive(Debug)]
@@ -62,16 +69,19 @@ impl Handler for Noting {
 #[ignore = "run by the torture test, as a child process"]
 async fn child() {
     let directory = PathBuf::from(std::env::var_os(DIRECTORY).expect("run by the torture test"));
-    let opened = open(&directory, CONFIG).await;
+    let url = std::env::var(DATABASE).unwrap();
+    let ledger = Ledger::open(&url).await.unwrap();
+    let opened = open(&url, ledger, CONFIG, Arc::new(SystemClock)).await;
     let notes = directory.join("notes");
     let settled = opened.run(Noting { notes }).settle_and_stop().await;
     assert!(settled.is_clean(), "{settled:?}");
 }
 
-fn spawn_child(directory: &Path) -> Child {
+fn spawn_child(bench: &Bench) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "torture::child", "--ignored", "--nocapture"])
-        .env(DIRECTORY, directory)
+        .env(DIRECTORY, bench.dir())
+        .env(DATABASE, bench.url())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -85,9 +95,7 @@ fn notes(directory: &Path, what: &str) -> Vec<u64> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_again_and_again_it_loses_nothing_and_keeps_order() {
-    let bench = Bench::new();
+async fn killed_again_and_again_it_loses_nothing_and_keeps_order(bench: Bench) {
     let opened = bench.open().await;
     opened.enqueue(1..=FILES).await;
     drop(opened);
@@ -95,7 +103,7 @@ async fn killed_again_and_again_it_loses_nothing_and_keeps_order() {
     let mut kills_at_work = 0;
     for round in 0..KILLS {
         let seen = notes(bench.dir(), "start").len();
-        let mut child = spawn_child(bench.dir());
+        let mut child = spawn_child(&bench);
         // Not before it works; then at some moment or other.
         while notes(bench.dir(), "start").len() == seen && child.try_wait().unwrap().is_none() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -109,7 +117,7 @@ async fn killed_again_and_again_it_loses_nothing_and_keeps_order() {
         kills_at_work >= KILLS / 2,
         "it was done before it was killed: {kills_at_work}"
     );
-    let mut last = spawn_child(bench.dir());
+    let mut last = spawn_child(&bench);
     let ended = tokio::task::spawn_blocking(move || last.wait().unwrap());
     let ended = tokio::time::timeout(PATIENCE, ended).await.unwrap();
     assert!(ended.unwrap().success(), "the last one runs to the end");
@@ -135,9 +143,6 @@ async fn killed_again_and_again_it_loses_nothing_and_keeps_order() {
         []
     );
     let raw = bench.raw().await;
-    let commits: i64 = sqlx::query_scalar("SELECT count(*) FROM commits")
-        .fetch_one(&raw)
-        .await
-        .unwrap();
+    let commits = raw.count("SELECT count(*) FROM commits").await;
     assert_eq!(commits.cast_unsigned(), FILES);
 }

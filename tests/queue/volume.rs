@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use crate::harness::Bench;
+use crate::bench::Bench;
 
 const FILES: u64 = 100_000;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn a_hundred_thousand_files() {
-    let bench = Bench::new();
+    let bench = Bench::sqlite();
     let opened = bench.open().await;
     let before = Instant::now();
     opened.enqueue(1..=FILES).await;

@@ -51,7 +51,7 @@ impl Status {
             let now = SystemClock.now();
             let report = Report {
                 version: REPORT_VERSION,
-                sources: sources::rows(&config, &statuses, &troubles),
+                sources: sources::rows(&config, &statuses, &agents, &troubles),
                 agents: agents::rows(&agents, &statuses, now),
             };
             match format {

@@ -1,6 +1,7 @@
 //! One destination of one source, opened again and again until it can be reached, while the others work.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ const RETRY_BASE: Duration = Duration::from_secs(1);
 
 /// The bound grows no further: this long after it is back, a destination is served again.
 const RETRY_CAP: Duration = Duration::from_secs(30);
+
+/// How often uploads that nobody goes on with are looked for.
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 /// Destinations of one source that were opened.
 pub(super) type Opened = BTreeSet<DestinationId>;
@@ -44,7 +48,11 @@ pub(super) async fn serve(
                 opened.send_modify(|opened| {
                     opened.insert(destination.id);
                 });
-                match tenure.work(destination.id, stop.clone()).await {
+                let ended = tokio::select! {
+                    ended = tenure.work(destination.id, stop.clone()) => ended,
+                    never = keep_swept(&tenure, &destination) => match never {},
+                };
+                match ended {
                     Ok(()) => return,
                     Err(error) => error.into(),
                 }
@@ -57,5 +65,12 @@ pub(super) async fn serve(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(backoff_within(RETRY_BASE, RETRY_CAP, failures)) => {}
         }
+    }
+}
+
+async fn keep_swept(tenure: &Tenure, destination: &Destination) -> Infallible {
+    loop {
+        tenure.sweep(destination).await;
+        tokio::time::sleep(SWEEP_EVERY).await;
     }
 }

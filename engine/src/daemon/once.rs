@@ -101,11 +101,23 @@ impl Run {
             self.scan(tenure, &opened).await;
         }
         self.works.push(work);
-        let (predecessors, present) = look(tenure, &self.config).await?;
-        for identity in predecessors {
-            self.open_predecessor(identity, &present).await?;
+        match look(tenure, &self.config).await {
+            Ok((predecessors, present)) => {
+                for identity in predecessors {
+                    self.open_predecessor(identity, &present).await?;
+                }
+            }
+            // Without the index it cannot be told what is left of them.
+            Err(error) => self.add(Problem::of(&error)),
         }
         Ok(())
+    }
+
+    /// Adds a problem, unless it was told of already.
+    fn add(&mut self, problem: Problem) {
+        if !self.outcome.problems.contains(&problem) {
+            self.outcome.problems.push(problem);
+        }
     }
 
     async fn open_predecessor(
@@ -119,11 +131,9 @@ impl Run {
             return Ok(());
         };
         let (opened, problems) = open_all(&tenure).await;
+        // A destination that is away was told of by the source itself.
         for problem in problems {
-            // A destination that is away was told of by the source itself.
-            if !self.outcome.problems.contains(&problem) {
-                self.outcome.problems.push(problem);
-            }
+            self.add(problem);
         }
         self.works.push(Work::of(Arc::new(tenure), opened).await?);
         Ok(())
@@ -215,6 +225,7 @@ async fn open_all(tenure: &Tenure) -> (Vec<DestinationId>, Vec<Problem>) {
         match tenure.open(destination).await {
             Ok(()) => {
                 trouble.clear().await;
+                tenure.sweep(destination).await;
                 Ok(destination.id)
             }
             Err(error) => {

@@ -10,7 +10,7 @@ use crate::config::{Config, SourceConfig};
 use crate::exit::{Exit, Failure};
 use crate::keyring::Keyring;
 use crate::layout::{ClusterName, SourceIdentity};
-use crate::ledger::{DestinationId, Ledger, LedgerError, Route, SourceId};
+use crate::ledger::{DestinationId, Ledger, LedgerError, Route, SourceId, agent_key};
 use crate::queue::{Claim, Claims, Ownership, Queue, QueueConfig};
 use crate::spool::Spool;
 use crate::store::{self, ObjectStore};
@@ -19,6 +19,10 @@ use crate::watch;
 /// Everything but the sources themselves.
 #[derive(Debug)]
 pub(super) struct Parts {
+    /// This machine's name.
+    pub(super) host: String,
+    /// This archiver's key in the ledger.
+    pub(super) agent: String,
     pub(super) cluster: ClusterName,
     pub(super) ledger: Ledger,
     pub(super) queue: Arc<Queue>,
@@ -29,7 +33,7 @@ pub(super) struct Parts {
     pub(super) destinations: Vec<Destination>,
     /// Take the last file too, when it ends in ROTATE or STOP.
     pub(super) include_last: bool,
-    spool_dir: PathBuf,
+    pub(super) spool_dir: PathBuf,
     claims: Claims,
     /// Whose files the configured sources' are, as far as it is known.
     names: Mutex<HashMap<SourceIdentity, String>>,
@@ -81,7 +85,11 @@ impl Parts {
             let id = ledger.destination(store.url()).await?;
             destinations.push(Destination { id, store });
         }
+        let host = rustix::system::uname();
+        let host = host.nodename().to_string_lossy().into_owned();
         Ok(Self {
+            agent: agent_key(&host, &config.spool.dir.display().to_string()),
+            host,
             cluster: config.cluster.clone(),
             ledger,
             queue: Arc::new(queue),

@@ -4,24 +4,13 @@
 //! `<spool>/<server_uuid>-<incarnation>.lock`. The right to archive a source with one database is
 //! [`Ownership`](crate::queue::Ownership)'s; two archivers with two databases and one spool would clear and seal over
 //! each other, and this lock keeps them apart.
-//!
-//! # Invariants
-//! - A lock file stays when its owner goes: deleting it would let two programs lock two files of the same name. Its
-//!   content is only for messages.
-//!
-//! # Limits
-//! `flock` is advisory and local: a spool belongs on a local disk.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::Path;
 
 use crate::layout::SourceIdentity;
+use crate::lock_file::{self, LockFile};
 use crate::spool::SpoolError;
-
-/// The longest text of a lock file that is read.
-const MAX_OWNER_LEN: u64 = 32;
 
 /// The right to use the spool for one source, until it is dropped or its process dies.
 #[derive(Debug)]
@@ -46,43 +35,16 @@ pub(super) enum Lock {
 pub(super) fn try_lock(spool: &Path, source: &SourceIdentity) -> Result<Lock, SpoolError> {
     let name = format!("{}-{}.lock", source.server_uuid, source.incarnation);
     let path = spool.join(name);
-    let failed = |source: io::Error| SpoolError::Io {
-        action: "lock",
-        path: path.clone(),
-        source,
-    };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {
-            write_owner(&mut file).map_err(failed)?;
-            Ok(Lock::Ours(SpoolLock { _file: file }))
-        }
-        Err(TryLockError::WouldBlock) => Ok(Lock::Held {
-            by: format!("process {} with this spool", read_owner(&mut file)),
+    match lock_file::try_lock(&path) {
+        Ok(LockFile::Ours(file)) => Ok(Lock::Ours(SpoolLock { _file: file })),
+        Ok(LockFile::Held { process }) => Ok(Lock::Held {
+            by: format!("process {process} with this spool"),
         }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
-fn write_owner(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())
-}
-
-fn read_owner(file: &mut File) -> String {
-    // Only a message hangs on it; the owner may be about to write it.
-    let mut text = String::new();
-    match file.take(MAX_OWNER_LEN).read_to_string(&mut text) {
-        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
-        _ => "unknown".to_owned(),
+        Err(source) => Err(SpoolError::Io {
+            action: "lock",
+            path,
+            source,
+        }),
     }
 }
 
@@ -98,6 +60,10 @@ mod tests {
         }
     }
 
+    fn is_ours(dir: &Path, incarnation: u32) -> bool {
+        matches!(try_lock(dir, &source(incarnation)).unwrap(), Lock::Ours(_))
+    }
+
     #[test]
     fn a_source_is_locked_once_in_a_spool_and_free_again_when_let_go() {
         let dir = tempfile::tempdir().unwrap();
@@ -107,15 +73,9 @@ mod tests {
         };
         let us = std::process::id();
         assert_eq!(by, format!("process {us} with this spool"));
-        assert!(matches!(
-            try_lock(dir.path(), &source(2)).unwrap(),
-            Lock::Ours(_)
-        ));
+        assert!(is_ours(dir.path(), 2), "another source is free");
         drop(first);
-        assert!(matches!(
-            try_lock(dir.path(), &source(1)).unwrap(),
-            Lock::Ours(_)
-        ));
+        assert!(is_ours(dir.path(), 1));
     }
 
     #[test]

@@ -12,16 +12,17 @@
 //! The locks are the system's and go with the process; a tenure begins with what another left behind.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
 use super::clearing;
 use super::parts::{Destination, Parts, Right};
 use crate::config::SourceConfig;
+use crate::exit;
 use crate::layout::{Sequence, SourceIdentity};
 use crate::ledger::{DestinationId, LedgerError, Route, SourceId};
-use crate::pipeline::{Pipeline, SealLocks, Source};
+use crate::pipeline::{Pipeline, SealLocks, Source, orphans};
 use crate::queue::QueueError;
 use crate::reconcile;
 use crate::watch::{self, Pins};
@@ -36,6 +37,7 @@ pub(super) struct Tenure {
     pub(super) source: SourceId,
     pipeline: Arc<Pipeline>,
     right: Right,
+    archived: Mutex<Option<Sequence>>,
 }
 
 impl Tenure {
@@ -61,6 +63,7 @@ impl Tenure {
             source,
             pipeline: Arc::new(pipeline),
             right,
+            archived: Mutex::default(),
         })
     }
 
@@ -84,12 +87,21 @@ impl Tenure {
     /// # Errors
     /// See [`watch::pin_closed`].
     pub(super) async fn pin_closed(&self, config: &SourceConfig) -> anyhow::Result<()> {
-        // What the ledger cannot tell is pinned.
-        let archived = self.watermark().await.ok().flatten();
+        let archived = self.archived().await;
         let (config, identity) = (config.clone(), self.identity.clone());
         let spool = self.parts.spool.clone();
         let pin = move || watch::pin_closed(&config, &identity, &spool, archived);
         Ok(tokio::task::spawn_blocking(pin).await??)
+    }
+
+    /// Up to where nothing needs to be pinned, as last known.
+    async fn archived(&self) -> Option<Sequence> {
+        let now = self.watermark().await;
+        let mut last = self.archived.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(watermark) = now {
+            *last = watermark;
+        }
+        *last
     }
 
     pub(super) fn route(&self, destination: DestinationId) -> Route {
@@ -118,6 +130,23 @@ impl Tenure {
             );
         }
         Ok(())
+    }
+
+    /// Ends uploads to an open destination that nobody goes on with. What cannot be ended now is tried again by the next
+    /// sweep.
+    pub(super) async fn sweep(&self, destination: &Destination) {
+        let (store, route) = (destination.store.as_ref(), self.route(destination.id));
+        let swept = orphans::sweep(store, &self.parts.ledger, route, &self.identity);
+        if let Err(error) = swept.await {
+            let (source, destination) = (&self.name, store.url());
+            let error = exit::chain(&error);
+            tracing::warn!(
+                source,
+                destination,
+                error,
+                "orphaned uploads could not be ended"
+            );
+        }
     }
 
     /// Runs the lanes of an open route until `stop` fires or the source is lost, and the work in hand has come to a

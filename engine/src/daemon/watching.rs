@@ -11,6 +11,7 @@ use super::destination::Opened;
 use super::tenure::Tenure;
 use super::trouble::Troubles;
 use crate::config::SourceConfig;
+use crate::exit::Exit;
 use crate::ledger::DestinationId;
 use crate::retry::RetryClass;
 use crate::watch::{self, POLL, Scan, Watch, WatchError};
@@ -69,8 +70,15 @@ impl<'a> Watching<'a> {
             let opened = openings.borrow_and_update().clone();
             let fresh: Vec<_> = opened.difference(&served).copied().collect();
             let outcome = self.look(&opened, &fresh).await;
-            if outcome.is_ok() {
-                served = opened;
+            match &outcome {
+                Ok(_) => served = opened,
+                // What numbering the files are of is for a person to say.
+                Err(error) if Problem::of(error).exit == Exit::Conflict => {}
+                // The database is away, say. Whatever else: what is closed is held, and gone through once it is back.
+                Err(_) => {
+                    served.clear();
+                    let _ = self.tenure.pin_closed(&self.watch.config).await;
+                }
             }
             let Next::After(pause) = self.judge(outcome).await else {
                 return;

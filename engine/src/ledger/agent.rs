@@ -68,9 +68,15 @@ pub struct Agent {
     pub report: AgentReport,
 }
 
+/// The key of the agent that archives from a host with a spool.
+pub fn agent_key(host: &str, spool: &str) -> String {
+    format!("{host}:{spool}")
+}
+
 impl AgentReport {
-    fn key(&self) -> String {
-        format!("{}:{}", self.host, self.spool)
+    /// The agent's key.
+    pub fn key(&self) -> String {
+        agent_key(&self.host, &self.spool)
     }
 }
 

@@ -90,7 +90,8 @@ pub(super) fn judge(
 }
 
 /// Judges that a process ended without a word while it worked on a job, whose last failure was `before`. That is no
-/// failed attempt, until it has happened `max_attempts` times in a row: the file may be what ends it.
+/// failed attempt, until it has happened `max_attempts` times in a row: then the file may be what ends it, and backs
+/// off; after twice as many it counts as stalled.
 ///
 /// The delay is drawn at random, so that of several files that were under way the guilty one is alone some day.
 pub(super) fn interrupted(
@@ -101,23 +102,24 @@ pub(super) fn interrupted(
 ) -> Verdict {
     let interruptions = before.as_ref().map_or(0, |failure| failure.interruptions);
     let interruptions = interruptions.saturating_add(1);
-    let stalled = interruptions >= max_attempts;
+    let suspect = interruptions >= max_attempts;
     let mut message = "the archiver was killed or crashed while it worked on this file".to_owned();
-    if stalled {
+    if suspect {
         let _ = write!(message, ", {interruptions} times in a row");
     }
-    let failure = before.filter(|_| !stalled).unwrap_or_else(|| LastFailure {
+    let failure = before.filter(|_| !suspect).unwrap_or_else(|| LastFailure {
         message,
         class: RetryClass::Backoff,
-        stalled,
+        stalled: interruptions / 2 >= max_attempts,
         exit: Exit::Unexpected,
         hint: Some(
             "look in the system's log for what ended gtide: out of memory, a crash".to_owned(),
         ),
         interruptions,
     });
-    let (status, delay) = if stalled {
-        (JobStatus::Failed, backoff(interruptions))
+    let (status, delay) = if suspect {
+        let delay = backoff(interruptions - max_attempts + 1);
+        (JobStatus::Failed, delay.max(Duration::from_millis(1)))
     } else {
         (JobStatus::Pending, Duration::ZERO)
     };
@@ -305,21 +307,23 @@ mod tests {
     #[test]
     fn a_file_that_ends_the_process_every_time_stalls() {
         let mut before = None;
-        for interruption in 1..=6 {
+        for interruption in 1..=9 {
             let verdict = interrupted(before.clone(), 2, 4, now());
+            let wait = delay(&verdict);
             let failure = verdict.failure.unwrap();
             assert_eq!(failure.interruptions, interruption);
-            assert_eq!(failure.stalled, interruption >= 4);
+            assert_eq!(failure.stalled, interruption >= 8);
             assert_eq!(verdict.attempts, 2, "no attempt of its own");
-            let expected = match failure.stalled {
-                true => JobStatus::Failed,
-                false => JobStatus::Pending,
+            let (status, longest) = match interruption {
+                ..4 => (JobStatus::Pending, 0),
+                4.. => (JobStatus::Failed, 1 + (1 << (interruption - 4))),
             };
-            assert_eq!(verdict.status, expected);
+            assert_eq!(verdict.status, status);
+            assert!((i64::from(longest > 0)..=longest).contains(&wait), "{wait}");
             before = Some(failure);
         }
         let message = before.unwrap().message;
-        assert!(message.contains("6 times in a row"), "{message}");
+        assert!(message.contains("9 times in a row"), "{message}");
         // What failed by itself begins to count anew.
         let failed = fail(RetryClass::Backoff, 1);
         assert_eq!(failed.failure.unwrap().interruptions, 0);

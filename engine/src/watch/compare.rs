@@ -21,7 +21,6 @@ impl Watch {
         match (listed.last(), newest) {
             (Some(last), Some(newest)) if last.sequence < newest => Err(WatchError::Restarted {
                 path: self.config.index.clone(),
-                last: last.file_name.clone(),
                 newest,
             }),
             _ => Ok(()),

@@ -54,12 +54,10 @@ pub enum WatchError {
         path: PathBuf,
     },
     /// The index ends before a file that was closed already.
-    #[error("{} ends with {last}, and sequence {newest} was closed before: the numbering began anew", path.display())]
+    #[error("{} ends before sequence {newest}, which was closed already: the numbering began anew", path.display())]
     Restarted {
         /// The index.
         path: PathBuf,
-        /// The file that the server writes to.
-        last: String,
         /// The newest file that is known.
         newest: Sequence,
     },

@@ -8,12 +8,14 @@ use serde::Serialize;
 use super::{Finding, new_table, or_dash};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::ledger::{DestinationStatus, SourceStatus, Trouble, read_trouble_key};
+use crate::ledger::{Agent, AgentReport, DestinationStatus, SourceStatus, Trouble, TroubleScope};
 
 /// One source at one destination.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct SourceRow {
     source: String,
+    /// The archiver that owns it now, as host and spool.
+    agent: Option<String>,
     /// These four are null for a source that was never opened.
     cluster: Option<String>,
     server_uuid: Option<String>,
@@ -60,43 +62,49 @@ struct Failing {
 pub(super) fn rows(
     config: &Config,
     sources: &[SourceStatus],
-    troubles: &BTreeMap<String, Trouble>,
+    agents: &[Agent],
+    troubles: &BTreeMap<TroubleScope, Trouble>,
 ) -> Vec<SourceRow> {
-    let mut all: Vec<SourceRow> = sources.iter().flat_map(rows_of).collect();
-    let troubles = || {
-        troubles
-            .iter()
-            .map(|(key, trouble)| (read_trouble_key(key), trouble))
-    };
-    for ((name, destination), trouble) in troubles() {
-        if destination.is_some() {
-            row_of(&mut all, name, destination).unserved = Some(Stopped::of(trouble));
-        }
+    let mut all: Vec<SourceRow> = sources
+        .iter()
+        .flat_map(|status| rows_of(status, agents))
+        .collect();
+    let (of_destinations, of_sources): (Vec<_>, Vec<_>) = troubles
+        .iter()
+        .partition(|(scope, _)| scope.destination.is_some());
+    for (scope, trouble) in of_destinations {
+        let (agent, destination) = (Some(&*scope.agent), scope.destination.as_deref());
+        row_of(&mut all, &scope.source_name, agent, destination).unserved =
+            Some(Stopped::of(trouble));
     }
     for source in &config.sources {
-        row_of(&mut all, &source.name, None);
+        row_of(&mut all, &source.name, None, None);
     }
-    for ((name, destination), trouble) in troubles() {
-        if destination.is_none() {
-            row_of(&mut all, name, None).stopped = Some(Stopped::of(trouble));
-        }
+    for (scope, trouble) in of_sources {
+        row_of(&mut all, &scope.source_name, Some(&scope.agent), None).stopped =
+            Some(Stopped::of(trouble));
     }
     all
 }
 
-/// The row of a source, or of one of its destinations; a new one if there is none. It is the present incarnation's: the
-/// last one of its name.
+/// The row of an agent's source, or of one of its destinations; a new one if there is none. It is the present
+/// incarnation's: the last one of its name.
 fn row_of<'a>(
     all: &'a mut Vec<SourceRow>,
     name: &str,
+    agent: Option<&str>,
     destination: Option<&str>,
 ) -> &'a mut SourceRow {
     let is_wanted = |row: &SourceRow| {
-        row.source == name && (destination.is_none() || row.destination.as_deref() == destination)
+        row.source == name
+            && (destination.is_none() || row.destination.as_deref() == destination)
+            // A source that no archiver owns at present may be anyone's.
+            && (agent.is_none() || row.agent.is_none() || row.agent.as_deref() == agent)
     };
     let at = all.iter().rposition(is_wanted).unwrap_or_else(|| {
         all.push(SourceRow {
             source: name.to_owned(),
+            agent: agent.map(str::to_owned),
             destination: destination.map(str::to_owned),
             ..SourceRow::default()
         });
@@ -106,18 +114,22 @@ fn row_of<'a>(
     &mut all[at]
 }
 
-fn rows_of(status: &SourceStatus) -> impl Iterator<Item = SourceRow> {
+fn rows_of(status: &SourceStatus, agents: &[Agent]) -> impl Iterator<Item = SourceRow> {
+    let reports = agents.iter().map(|agent| &agent.report);
+    let mut owners = reports.filter(|report| report.sources.contains(&status.source.id));
+    let owner = owners.next().map(AgentReport::key);
     let destinations = status.destinations.iter();
-    destinations.map(|destination| SourceRow::new(status, destination))
+    destinations.map(move |destination| SourceRow::new(status, owner.clone(), destination))
 }
 
 impl SourceRow {
-    fn new(status: &SourceStatus, destination: &DestinationStatus) -> Self {
+    fn new(status: &SourceStatus, agent: Option<String>, destination: &DestinationStatus) -> Self {
         let identity = &status.source.identity;
         let head = destination.head.as_ref();
         let gaps = destination.gaps.iter();
         Self {
             source: status.source.name.clone(),
+            agent,
             cluster: Some(identity.cluster.to_string()),
             server_uuid: Some(identity.server_uuid.to_string()),
             incarnation: Some(identity.incarnation),

@@ -1,4 +1,4 @@
-//! A queue in a temporary directory, and handlers that do as a test says.
+//! A queue on a database of its own, and handlers that do as a test says.
 
 use std::fmt;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use engine::clock::SystemClock;
+use engine::clock::{Clock, SystemClock};
 use engine::digest::Digest;
 use engine::layout::{Sequence, SourceIdentity};
 use engine::ledger::{
@@ -17,10 +17,13 @@ use engine::queue::{
     Claim, Claims, Handler, JobFailure, JobRun, Ownership, Queue, QueueConfig, Settled,
 };
 use engine::retry::RetryClass;
-use sqlx::SqlitePool;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgPool, SqlitePool};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::servers::Postgres;
 
 /// Nothing in this suite takes longer; a lane that hangs must not hang the suite.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -31,27 +34,46 @@ pub(crate) const CONFIG: QueueConfig = QueueConfig {
     shutdown_grace: Duration::from_secs(20),
 };
 
-/// A directory with a database, a source and a destination.
+/// A database of one kind or the other, and a directory.
 pub(crate) struct Bench {
     dir: TempDir,
+    url: String,
+    server: Option<Postgres>,
 }
 
-pub(crate) fn url_of(dir: &Path) -> String {
-    format!("sqlite:{}", dir.join("gtide.db").display())
+/// A pool that knows nothing of the ledger, to look at or to break the tables.
+pub(crate) enum Raw {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
 }
 
 pub(crate) fn identity() -> SourceIdentity {
+    numbered(1)
+}
+
+/// The identity of another source.
+pub(crate) fn numbered(incarnation: u32) -> SourceIdentity {
     SourceIdentity {
         cluster: "orders".parse().unwrap(),
         server_uuid: "3e11fa47-71ca-11e1-9e33-c80aa9429562".parse().unwrap(),
-        incarnation: 1,
+        incarnation,
     }
 }
 
 impl Bench {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("gtide.db").display());
+        let server = None;
+        Self { dir, url, server }
+    }
+
+    pub(crate) fn postgres() -> Self {
+        let server = Postgres::start();
         Self {
             dir: tempfile::tempdir().unwrap(),
+            url: server.create_database("ledger"),
+            server: Some(server),
         }
     }
 
@@ -59,17 +81,74 @@ impl Bench {
         self.dir.path()
     }
 
-    pub(crate) fn url(&self) -> String {
-        url_of(self.dir())
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn server(&mut self) -> &mut Postgres {
+        self.server.as_mut().expect("on PostgreSQL")
+    }
+
+    /// To another database of the same server.
+    pub(crate) fn move_to(&mut self, database: &str) {
+        self.url = self.server().url(database);
     }
 
     pub(crate) async fn open(&self) -> Opened {
-        open(self.dir(), CONFIG).await
+        self.open_with(CONFIG).await
     }
 
-    /// A connection that knows nothing of the ledger, to look at or to break the tables.
-    pub(crate) async fn raw(&self) -> SqlitePool {
-        SqlitePool::connect(&self.url()).await.unwrap()
+    pub(crate) async fn open_with(&self, config: QueueConfig) -> Opened {
+        let ledger = Ledger::open(&self.url).await.unwrap();
+        open(&self.url, ledger, config, Arc::new(SystemClock)).await
+    }
+
+    pub(crate) async fn raw(&self) -> Raw {
+        if self.server.is_none() {
+            return Raw::Sqlite(SqlitePool::connect(&self.url).await.unwrap());
+        }
+        let options: PgConnectOptions = self.url.parse().unwrap();
+        let options = options.options([("search_path", "gtide,apalis")]);
+        Raw::Postgres(PgPool::connect_with(options).await.unwrap())
+    }
+}
+
+impl Raw {
+    /// Executes one of two statements.
+    pub(crate) async fn execute(&self, sqlite: &'static str, postgres: &'static str) {
+        match self {
+            Self::Sqlite(pool) => drop(sqlx::raw_sql(sqlite).execute(pool).await.unwrap()),
+            Self::Postgres(pool) => drop(sqlx::raw_sql(postgres).execute(pool).await.unwrap()),
+        }
+    }
+
+    /// The number that a statement yields on both.
+    pub(crate) async fn count(&self, sql: &'static str) -> i64 {
+        match self {
+            Self::Sqlite(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
+            Self::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
+        }
+    }
+
+    /// The pool of a SQLite database.
+    pub(crate) fn sqlite(&self) -> &SqlitePool {
+        match self {
+            Self::Sqlite(pool) => pool,
+            Self::Postgres(_) => panic!("not on SQLite"),
+        }
+    }
+
+    /// Makes every commit fail.
+    pub(crate) async fn refuse_commits(&self) {
+        self.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON commits
+             BEGIN SELECT raise(ABORT, 'disk full'); END",
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'disk full'; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON commits
+             FOR EACH ROW EXECUTE FUNCTION refuse()",
+        )
+        .await;
     }
 }
 
@@ -81,26 +160,35 @@ pub(crate) struct Opened {
     pub(crate) destination: DestinationId,
 }
 
-pub(crate) async fn open(dir: &Path, config: QueueConfig) -> Opened {
-    let url = url_of(dir);
-    let ledger = Ledger::open(&url).await.unwrap();
+pub(crate) async fn open(
+    url: &str,
+    ledger: Ledger,
+    config: QueueConfig,
+    clock: Arc<dyn Clock>,
+) -> Opened {
     let source = ledger.source(&identity(), "primary").await.unwrap();
     let destination = ledger.destination("file:///archive").await.unwrap();
-    let queue = Queue::open(ledger, config, Arc::new(SystemClock)).await;
+    let queue = Queue::open(ledger, config, clock).await;
     Opened {
-        ownership: Arc::new(claim(&url).await),
+        ownership: Arc::new(claim(url, &identity()).await),
         queue: Arc::new(queue.unwrap()),
         source,
         destination,
     }
 }
 
-pub(crate) async fn claim(url: &str) -> Ownership {
+/// Waits for an owner that is just going: on PostgreSQL the server takes note of it.
+pub(crate) async fn claim(url: &str, source: &SourceIdentity) -> Ownership {
     let claims = Claims::open(url).await.unwrap();
-    match claims.try_claim(&identity()).await.unwrap() {
-        Claim::Owned(ownership) => ownership,
-        Claim::Held { by } => panic!("held by {by}"),
-    }
+    let claim = async {
+        loop {
+            match claims.try_claim(source).await.unwrap() {
+                Claim::Owned(ownership) => return ownership,
+                Claim::Held { .. } => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, claim).await.unwrap()
 }
 
 impl Opened {
@@ -179,6 +267,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Waits until they stop by themselves.
+    pub(crate) async fn ended(&mut self) {
+        let ended = tokio::time::timeout(PATIENCE, &mut self.task).await;
+        ended.unwrap().unwrap();
+    }
+
     pub(crate) async fn settled(&self) -> Settled {
         let settled = self.queue.settled(&self.routes);
         tokio::time::timeout(PATIENCE, settled).await.unwrap()
@@ -227,6 +321,15 @@ impl Log {
     /// Sequence and number of each attempt, as they began.
     pub(crate) fn attempts(&self) -> Vec<(u64, u32)> {
         self.attempts.lock().unwrap().clone()
+    }
+
+    pub(crate) async fn wait_for_attempts(&self, count: usize) {
+        let wait = async {
+            while self.attempts().len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap();
     }
 
     /// Sequences in the order in which their manifest entries would have been written.
