@@ -25,7 +25,6 @@ const UPDATE_ROWS: u8 = 31;
 const GTID: u8 = 33;
 const PREVIOUS_GTIDS: u8 = 35;
 
-
 /// The name of a file by its number.
 pub fn name(number: u64) -> String {
     format!("binlog.{number:06}")
@@ -57,7 +56,11 @@ impl Server {
     /// A server in an empty `datadir`; each `nth` is another one.
     pub fn new(datadir: &Path, nth: u8) -> Self {
         let uuid = Uuid::from_u128(0x0d1a_7e00_97a0_4000_8000_0000_0000_0000 + u128::from(nth));
-        fs::write(datadir.join("auto.cnf"), format!("[auto]\nserver-uuid={uuid}\n")).unwrap();
+        fs::write(
+            datadir.join("auto.cnf"),
+            format!("[auto]\nserver-uuid={uuid}\n"),
+        )
+        .unwrap();
         write_index(datadir, 1..=1);
         Self {
             uuid,

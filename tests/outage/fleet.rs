@@ -34,7 +34,8 @@ impl Host {
         let database = Database::Shared(database);
         let site = Site::of("it", template.path(), database, Destination::Folder);
         let name = format!("db{nth}");
-        site.workspace.edit("name = \"db1\"", &format!("name = \"{name}\""));
+        site.workspace
+            .edit("name = \"db1\"", &format!("name = \"{name}\""));
         Self {
             name,
             site,
@@ -74,7 +75,10 @@ fn three_agents_on_one_database_and_one_status_of_all() {
     close_and_wait(&mut hosts, ROUND);
     let (report, exit) = hosts[0].site.report();
     assert_eq!(exit, 0, "{report:#}");
-    assert_eq!(agents(&report), [("db1", "db1"), ("db2", "db2"), ("db3", "db3")]);
+    assert_eq!(
+        agents(&report),
+        [("db1", "db1"), ("db2", "db2"), ("db3", "db3")]
+    );
 
     // One dies, and one's server shows no index: the others do not notice.
     daemons.remove(1).kill9();

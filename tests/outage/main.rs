@@ -19,6 +19,10 @@ mod harness;
 #[allow(dead_code, reason = "another suite's")]
 mod workspace;
 
+mod database;
+mod fast;
+mod fleet;
+mod half_hour;
 mod stop;
 mod store;
 
