@@ -57,7 +57,7 @@ impl Run {
         root.join(self.spool.strip_prefix("/").unwrap())
     }
 
-    fn remount(&self, how: &str) {
+    fn remount(&self, folder: &str, how: &str) {
         let pid = self.child.id().to_string();
         let status = Command::new("nsenter")
             .args([
@@ -67,8 +67,8 @@ impl Run {
                 "--preserve-credentials",
                 "--mount",
             ])
-            .args(["mount", "-o", &format!("remount,{how}")])
-            .arg(&self.spool)
+            .args(["mount", "-o", &format!("remount,bind,{how}")])
+            .arg(self.spool.join(folder))
             .status();
         assert!(status.unwrap().success());
     }
@@ -230,13 +230,14 @@ fn a_spool_that_turns_read_only_is_an_error_that_passes() {
     let first: Vec<&str> = whole.lines().take(3).collect();
     fs::write(&index, first.join("\n") + "\n").unwrap();
     workspace.edit("#pin = true", "pin = false");
-    let mut run = Run::start(&workspace, 8, ":", "run");
+    let mut run = Run::start(&workspace, 8, "mkdir seal && mount --bind seal seal", "run");
     run.wait_for("\"archived\"");
     sleep(Duration::from_secs(2));
-    run.remount("ro");
+    // The folder by itself: the lock file beside it is open for writing.
+    run.remount("seal", "ro");
     fs::write(&index, &whole).unwrap();
     run.wait_for("Read-only file system");
-    run.remount("rw");
+    run.remount("seal", "rw");
     run.wait_for("binlog.000013");
     let end = Instant::now() + PATIENCE;
     while workspace.archived("manifest").len() < 13 {

@@ -17,6 +17,9 @@
 //! | upload completed      | object at the key, upload id in ledger  | compared by HEAD, no upload  |
 //! | spool lost            | object sealed under another data key    | read back, adopted           |
 //!
+//! That an object is verified is not recorded: the store is asked anew, which costs one HEAD and proves more than a
+//! record could.
+//!
 //! # Cancellation
 //! Told to stop, it finishes the call that changes the store and makes no further one. Dropping it is safe at any
 //! await: whether a part or the completion arrived is unknown and resolved as above.
