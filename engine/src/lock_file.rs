@@ -8,7 +8,7 @@
 //! `flock` is advisory and local: keep lock files off network file systems.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -32,18 +32,18 @@ pub(crate) enum LockFile {
 /// # Errors
 /// I/O errors.
 pub(crate) fn try_lock(path: &Path) -> io::Result<LockFile> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
+    // Held open for reading only: a lock must not keep a file system from being made read-only.
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            writable(path)?;
+            File::open(path)?
+        }
+        opened => opened?,
+    };
     match file.try_lock() {
         Ok(()) => {
-            file.set_len(0)?;
-            file.rewind()?;
-            writeln!(file, "{}", std::process::id())?;
+            // Only a message hangs on it.
+            let _ = write_owner(path);
             Ok(LockFile::Ours(file))
         }
         Err(TryLockError::WouldBlock) => Ok(LockFile::Held {
@@ -51,6 +51,21 @@ pub(crate) fn try_lock(path: &Path) -> io::Result<LockFile> {
         }),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+fn writable(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+fn write_owner(path: &Path) -> io::Result<()> {
+    let mut file = writable(path)?;
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())
 }
 
 fn read_owner(file: &mut File) -> String {
