@@ -9,6 +9,7 @@
 //! credentials are references.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -140,9 +141,9 @@ pub struct SourceConfig {
 }
 
 /// The queue.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct QueueConfig {
-    /// `sqlite:` and a path.
+    /// `sqlite:` and a path, or a `postgres://` URL, which may hold a password.
     pub database: String,
     /// Files in flight per source and destination.
     pub lanes: u32,
@@ -150,6 +151,17 @@ pub struct QueueConfig {
     pub max_attempts: u32,
     /// How long a stop may wait for the parts under way.
     pub shutdown_grace: Duration,
+}
+
+impl fmt::Debug for QueueConfig {
+    /// Without the database.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueConfig")
+            .field("lanes", &self.lanes)
+            .field("max_attempts", &self.max_attempts)
+            .field("shutdown_grace", &self.shutdown_grace)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The spool.
@@ -399,11 +411,6 @@ impl RawFile {
 
     fn queue(&self) -> Result<QueueConfig, ConfigError> {
         let raw = &self.raw.queue;
-        let database = raw.database.as_deref().unwrap_or("sqlite:gtide.db");
-        let Some(path) = database.strip_prefix("sqlite:") else {
-            let reason = format!("{database:?} is not \"sqlite:\" and a path");
-            return Err(self.value("[queue] database", reason));
-        };
         let lanes = raw.lanes.unwrap_or(DEFAULT_LANES);
         if !(1..=MAX_LANES).contains(&lanes) {
             let reason = format!("{lanes} is not from 1 to {MAX_LANES}");
@@ -413,9 +420,8 @@ impl RawFile {
         if max_attempts == 0 {
             return Err(self.value("[queue] max-attempts", "counts from 1"));
         }
-        let path = self.folder.join(path.strip_prefix("//").unwrap_or(path));
         Ok(QueueConfig {
-            database: format!("sqlite:{}", path.display()),
+            database: self.database()?,
             lanes,
             max_attempts,
             shutdown_grace: self.shutdown_grace()?,
@@ -433,6 +439,21 @@ impl RawFile {
                 let reason = format!("{grace:#} is not from 0s to 1h");
                 self.value("[queue] shutdown-grace", reason)
             })
+    }
+
+    /// Not repeated in messages: a URL may hold a password. Whether a server's is right is found when it is opened.
+    fn database(&self) -> Result<String, ConfigError> {
+        let database = self.raw.queue.database.as_deref();
+        let database = database.unwrap_or("sqlite:gtide.db");
+        if database.starts_with("postgres://") || database.starts_with("postgresql://") {
+            return Ok(database.to_owned());
+        }
+        let Some(path) = database.strip_prefix("sqlite:") else {
+            let reason = "it is neither \"sqlite:\" and a path nor a \"postgres://\" URL";
+            return Err(self.value("[queue] database", reason));
+        };
+        let path = self.folder.join(path.strip_prefix("//").unwrap_or(path));
+        Ok(format!("sqlite:{}", path.display()))
     }
 
     fn spool(&self) -> Result<SpoolConfig, ConfigError> {

@@ -36,7 +36,7 @@ mod open;
 mod source;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trouble;
 mod upload;
 

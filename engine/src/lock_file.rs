@@ -32,18 +32,18 @@ pub(crate) enum LockFile {
 /// # Errors
 /// I/O errors.
 pub(crate) fn try_lock(path: &Path) -> io::Result<LockFile> {
-    // Held open for reading only: a lock must not keep a file system from being made read-only.
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            writable(path)?;
-            File::open(path)?
-        }
-        opened => opened?,
-    };
+    let mut writable = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    // One that stays open for writing would keep its filesystem from being remounted read-only.
+    let mut file = File::open(path)?;
     match file.try_lock() {
         Ok(()) => {
-            // Only a message hangs on it.
-            let _ = write_owner(path);
+            writable.set_len(0)?;
+            writeln!(writable, "{}", std::process::id())?;
             Ok(LockFile::Ours(file))
         }
         Err(TryLockError::WouldBlock) => Ok(LockFile::Held {
@@ -51,21 +51,6 @@ pub(crate) fn try_lock(path: &Path) -> io::Result<LockFile> {
         }),
         Err(TryLockError::Error(error)) => Err(error),
     }
-}
-
-fn writable(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-}
-
-fn write_owner(path: &Path) -> io::Result<()> {
-    let mut file = writable(path)?;
-    file.set_len(0)?;
-    writeln!(file, "{}", std::process::id())
 }
 
 fn read_owner(file: &mut File) -> String {

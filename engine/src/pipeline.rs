@@ -30,6 +30,7 @@ pub mod upload;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use self::commit::Commit;
 pub use self::error::PipelineError;
 pub use self::sealing::SealLocks;
 use self::sealing::{Origin, Subject};
@@ -40,7 +41,7 @@ use crate::failpoint::failpoint;
 use crate::keyring::Keyring;
 use crate::layout::SourceIdentity;
 use crate::ledger::{Committed, DestinationId, Ledger, SourceId};
-use crate::queue::{ArchiveJob, Handler, JobFailure, JobRun};
+use crate::queue::{ArchiveJob, Handler, JobFailure, JobRun, Route};
 use crate::spool::Spool;
 use crate::store::ObjectStore;
 
@@ -83,16 +84,23 @@ impl Handler for Pipeline {
 }
 
 impl Pipeline {
+    /// Where the files of a route come from and go to.
+    fn ends_of(&self, route: Route) -> Result<(&Source, &dyn ObjectStore), PipelineError> {
+        let unconfigured = |what| PipelineError::Unconfigured { what };
+        let source = self.sources.get(&route.source);
+        let store = self.stores.get(&route.destination);
+        Ok((
+            source.ok_or_else(|| unconfigured("source"))?,
+            store.ok_or_else(|| unconfigured("destination"))?.as_ref(),
+        ))
+    }
+
     async fn archive_one(
         &self,
         job: &ArchiveJob,
         run: &JobRun,
     ) -> Result<Committed, PipelineError> {
-        let unconfigured = |what| PipelineError::Unconfigured { what };
-        let source = self.sources.get(&job.route.source);
-        let source = source.ok_or_else(|| unconfigured("source"))?;
-        let store = self.stores.get(&job.route.destination);
-        let store = store.ok_or_else(|| unconfigured("destination"))?.as_ref();
+        let (source, store) = self.ends_of(job.route)?;
         let file = self
             .ledger
             .file(job.file())
@@ -114,6 +122,7 @@ impl Pipeline {
         };
         let (sealed, origin) = self.sealed(subject).await?;
         let upload = Upload {
+            source: &source.name,
             store,
             destination: job.route.destination,
             file: file.key,
@@ -138,10 +147,17 @@ impl Pipeline {
             .ledger
             .chain_head(job.route.source, job.route.destination)
             .await?;
-        let now = self.clock.now();
         stop::check(stop)?;
-        let committed =
-            commit::commit(store, &identity, &sealed, verified, head.as_ref(), now).await?;
+        let commit = Commit {
+            store,
+            source: &source.name,
+            identity: &identity,
+            sealed: &sealed,
+            head: head.as_ref(),
+            writer: self.spool.writer(),
+            now: self.clock.now(),
+        };
+        let committed = commit.run(verified).await?;
         tracing::info!(
             source = source.name,
             file = file.name,

@@ -1,6 +1,7 @@
 //! The spool: pins that keep the server's files alive, and sealed objects on their way out.
 //!
 //! ```text
+//! <dir>/id                                                       by which entries name this archiver
 //! <dir>/pin/<server_uuid>-<incarnation>/<sequence>-<file name>   hard link to the server's file
 //! <dir>/seal/<server_uuid>-<incarnation>/<sequence>.gtb          sealed object
 //! <dir>/seal/<server_uuid>-<incarnation>/.<random>               one being written
@@ -22,6 +23,7 @@ mod admission;
 mod error;
 mod expectation;
 mod usage;
+mod writer;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -35,6 +37,7 @@ pub use self::admission::{ADMISSION_POLL, FULL_PAUSE_MAX, Need, Room};
 use self::error::io_error;
 pub use self::error::{SpoolError, is_full};
 pub use self::usage::{Paused, SpoolUsage};
+pub use self::writer::Writer;
 use crate::archive::ObjectIdentity;
 use crate::config::SpoolConfig;
 use crate::durable_fs;
@@ -70,22 +73,28 @@ pub struct Spool {
     reserve: u64,
     pin: bool,
     admission: Arc<Admission>,
+    writer: Arc<Writer>,
 }
 
 impl Spool {
-    /// Makes the folder if need be.
+    /// Makes the folder and its id if need be.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// When they can't be made.
     pub fn open(config: &SpoolConfig) -> Result<Self, SpoolError> {
-        let spool = Self {
+        make_dir(&config.dir)?;
+        Ok(Self {
             dir: config.dir.clone(),
             reserve: config.reserve,
             pin: config.pin,
             admission: Arc::default(),
-        };
-        make_dir(&spool.dir)?;
-        Ok(spool)
+            writer: Arc::new(Writer::of_spool(&config.dir)?),
+        })
+    }
+
+    /// Who writes entries from this spool.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
     }
 
     fn pin_dir(&self, source: &SourceIdentity) -> PathBuf {

@@ -1,12 +1,14 @@
-//! Binlog files for tests, made of the events of real ones: a chain in which one file is large, and a chain of
-//! any number of tiny files.
+//! Binlog files for tests: what a server could have written, any number of them, as large as wanted.
 //!
-//! Every event keeps its own bytes but for what must differ: positions, GTIDs, row contents, and the CRC over
-//! them. So they are what a server could have written, and gtide's reader finds no fault with them.
+//! They are made of the events of a real one (fixtures/binlog). Each event keeps its own bytes but for what must
+//! differ: positions, GTIDs, row contents, and the CRC over them. Files follow one another: each says which
+//! transactions were before it.
 
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
+
+use uuid::Uuid;
 
 use crate::workspace::fixture;
 
@@ -23,56 +25,12 @@ const UPDATE_ROWS: u8 = 31;
 const GTID: u8 = 33;
 const PREVIOUS_GTIDS: u8 = 35;
 
-/// Whose transactions the fixtures hold.
-const SERVER: [u8; 16] = *b"\x0d\x1a\x7e\x00\x97\xa0\x40\x00\x80\x00\x00\x00\x00\x00\x00\x01";
-
-/// Whose the added ones are: of a replication source, so that the server's own numbers stay as they are.
-const ELSEWHERE: [u8; 16] = *b"\x0d\x1a\x7e\x00\x97\xa0\x40\x00\x80\x00\x00\x00\x00\x00\x00\xee";
-
-/// Transactions 1 to so many of a server.
-type Executed = ([u8; 16], u64);
-
-/// Writes `binlog.000001` to `binlog.000004` and their index into `datadir`: all small, but for the second, which
-/// has more than `large` bytes that hardly compress. All are closed; the last ends in ROTATE.
-pub fn write_chain(datadir: &Path, large: usize) {
-    let folder = fixture("binlog/mysql-9.7");
-    fs::copy(folder.join("auto.cnf"), datadir.join("auto.cnf")).unwrap();
-    let read = |number: u32| Binlog::read(&folder.join(name(number.into())));
-
-    let mut second = read(2);
-    let transactions = second.swell(large);
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    second.randomise_rows(&mut random);
-    let (mut third, mut fourth) = (read(3), read(4));
-    third.set_previous_gtids(&[(SERVER, 21), (ELSEWHERE, transactions)]);
-    fourth.set_previous_gtids(&[(SERVER, 45), (ELSEWHERE, transactions)]);
-
-    for (number, binlog) in (1..).zip([read(1), second, third, fourth]) {
-        fs::write(datadir.join(name(number)), binlog.bytes()).unwrap();
-    }
-    write_index(datadir, 1..=4);
-}
-
-/// Writes the tiny binlogs of these numbers, a few hundred bytes and one transaction each, and an index that
-/// names all from 1 up to an active file behind them, which is not there.
-pub fn write_tiny(datadir: &Path, numbers: RangeInclusive<u64>) {
-    let folder = fixture("binlog/mysql-9.7");
-    fs::copy(folder.join("auto.cnf"), datadir.join("auto.cnf")).unwrap();
-    let template = Binlog::read(&folder.join("binlog.000001"));
-    let last = *numbers.end();
-    for number in numbers {
-        let binlog = template.tiny(number);
-        fs::write(datadir.join(name(number)), binlog.bytes()).unwrap();
-    }
-    write_index(datadir, 1..=last + 1);
-}
-
 /// The name of a file by its number.
 pub fn name(number: u64) -> String {
     format!("binlog.{number:06}")
 }
 
-/// As the server replaces it: by a rename.
+/// Writes the index that names these files, as the server does: by a rename.
 pub fn write_index(datadir: &Path, numbers: RangeInclusive<u64>) {
     let text: String = numbers
         .map(|number| format!("./{}\n", name(number)))
@@ -82,125 +40,143 @@ pub fn write_index(datadir: &Path, numbers: RangeInclusive<u64>) {
     fs::rename(&new, datadir.join("binlog.index")).unwrap();
 }
 
-struct Binlog {
-    events: Vec<Vec<u8>>,
+/// A server that writes one file after the other.
+pub struct Server {
+    uuid: Uuid,
+    /// The events of the file that the others are made of.
+    template: Vec<Vec<u8>>,
+    /// The file that it writes next.
+    number: u64,
+    /// The transaction that it commits next.
+    gno: u64,
+    random: Random,
 }
 
-impl Binlog {
-    fn read(path: &Path) -> Self {
-        let bytes = fs::read(path).unwrap();
-        let mut rest = bytes.strip_prefix(&MAGIC).unwrap();
-        let mut events = Vec::new();
-        while !rest.is_empty() {
-            let length = u32::from_le_bytes(rest[9..13].try_into().unwrap());
-            let (event, behind) = rest.split_at(usize::try_from(length).unwrap());
-            events.push(event.to_vec());
-            rest = behind;
+impl Server {
+    /// A server in an empty `datadir`; each `nth` is another one.
+    pub fn new(datadir: &Path, nth: u8) -> Self {
+        let uuid = Uuid::from_u128(0x0d1a_7e00_97a0_4000_8000_0000_0000_0000 + u128::from(nth));
+        fs::write(
+            datadir.join("auto.cnf"),
+            format!("[auto]\nserver-uuid={uuid}\n"),
+        )
+        .unwrap();
+        write_index(datadir, 1..=1);
+        Self {
+            uuid,
+            template: read_events(&fixture("binlog/mysql-9.7/binlog.000002")),
+            number: 1,
+            gno: 1,
+            random: Random(0x9E37_79B9_7F4A_7C15),
         }
-        Self { events }
     }
 
-    /// With positions and checksums made right.
-    fn bytes(mut self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
-        for event in &mut self.events {
-            let length = u32::try_from(event.len()).unwrap();
-            event[9..13].copy_from_slice(&length.to_le_bytes());
-            let end = u32::try_from(bytes.len() + event.len()).unwrap();
-            event[13..17].copy_from_slice(&end.to_le_bytes());
-            let (body, footer) = event.split_at_mut(length as usize - FOOTER);
-            footer.copy_from_slice(&crc32fast::hash(body).to_le_bytes());
-            bytes.extend_from_slice(event);
+    /// Writes and closes the next file, and begins another: of more than `size` bytes that hardly compress, where that
+    /// is more than its least. The file that it begins is named in the index, and not there.
+    pub fn rotate(&mut self, datadir: &Path, size: usize) {
+        let starts: Vec<usize> = (0..self.template.len())
+            .filter(|at| self.template[*at][4] == GTID)
+            .collect();
+        let largest = starts.iter().max_by_key(|at| len(self.transaction(**at)));
+        let (small, large) = (starts.last().unwrap(), largest.unwrap());
+
+        let mut events = self.template[..starts[0]].to_vec();
+        self.set_previous_gtids(&mut events);
+        self.commit(&mut events, *small);
+        while len(&events) < size {
+            self.commit(&mut events, *large);
         }
-        bytes
+        events.push(rotation_to(
+            &name(self.number + 1),
+            self.template.last().unwrap(),
+        ));
+        fs::write(datadir.join(name(self.number)), bytes_of(events)).unwrap();
+        self.number += 1;
+        write_index(datadir, 1..=self.number);
     }
 
-    fn find(&self, kind: u8) -> usize {
-        let found = self.events.iter().position(|event| event[4] == kind);
-        found.unwrap()
-    }
-
-    fn set_previous_gtids(&mut self, executed: &[Executed]) {
-        let at = self.find(PREVIOUS_GTIDS);
-        let event = &mut self.events[at];
+    /// Everything up to now.
+    fn set_previous_gtids(&self, events: &mut [Vec<u8>]) {
+        let mut events = events.iter_mut();
+        let event = events.find(|event| event[4] == PREVIOUS_GTIDS).unwrap();
         event.truncate(HEADER);
-        let executed: Vec<&Executed> = executed.iter().filter(|(_, last)| *last > 0).collect();
-        event.extend_from_slice(&(executed.len() as u64).to_le_bytes());
-        for (server, last) in executed {
-            event.extend_from_slice(server);
-            for number in [1, 1, last + 1] {
+        let servers = u64::from(self.gno > 1);
+        event.extend_from_slice(&servers.to_le_bytes());
+        if servers > 0 {
+            event.extend_from_slice(self.uuid.as_bytes());
+            let (intervals, first, behind) = (1_u64, 1_u64, self.gno);
+            for number in [intervals, first, behind] {
                 event.extend_from_slice(&number.to_le_bytes());
             }
         }
         event.extend_from_slice(&[0; FOOTER]);
     }
 
-    /// The events of the transaction that begins at event `start`.
+    /// The template's transaction that begins at event `start`.
     fn transaction(&self, start: usize) -> &[Vec<u8>] {
-        let others = &self.events[start + 1..];
-        let len = others
-            .iter()
-            .position(|event| matches!(event[4], GTID | ROTATE));
-        &self.events[start..=start + len.unwrap()]
+        let others = &self.template[start + 1..];
+        let is_behind = |event: &Vec<u8>| matches!(event[4], GTID | ROTATE);
+        let rest = others.iter().position(is_behind).unwrap();
+        &self.template[start..=start + rest]
     }
 
-    /// Repeats the largest transaction in front of the last event until the file has more than `size` bytes.
-    /// Returns how many copies there are; their GTIDs are numbered from 1.
-    fn swell(&mut self, size: usize) -> u64 {
-        let starts = (0..self.events.len()).filter(|at| self.events[*at][4] == GTID);
-        let bytes = |events: &[Vec<u8>]| events.iter().map(Vec::len).sum::<usize>();
-        let largest = starts.max_by_key(|start| bytes(self.transaction(*start)));
-        let template = self.transaction(largest.unwrap()).to_vec();
-        let last = self.events.pop().unwrap();
-        let mut copies = 0;
-        while bytes(&self.events) <= size {
-            copies += 1;
-            let mut copy = template.clone();
-            set_gtid(&mut copy[0], copies);
-            self.events.append(&mut copy);
-        }
-        self.events.push(last);
-        copies
-    }
-
-    /// Makes the contents of large rows such as hardly compress.
-    fn randomise_rows(&mut self, random: &mut Random) {
-        let mut events = self.events.iter_mut();
-        while let Some(event) = events.find(|event| is_large_row(event)) {
+    fn commit(&mut self, events: &mut Vec<Vec<u8>>, start: usize) {
+        let mut transaction = self.transaction(start).to_vec();
+        let gtid = &mut transaction[0];
+        gtid[20..36].copy_from_slice(self.uuid.as_bytes());
+        gtid[36..44].copy_from_slice(&self.gno.to_le_bytes());
+        self.gno += 1;
+        for event in transaction.iter_mut().filter(|event| is_large_row(event)) {
             let end = event.len() - FOOTER;
             for word in event[ROWS..end].chunks_exact_mut(8) {
-                word.copy_from_slice(&random.next().to_le_bytes());
+                word.copy_from_slice(&self.random.next().to_le_bytes());
             }
         }
+        events.append(&mut transaction);
     }
+}
 
-    /// One of this file's transactions as the only one of file `number`.
-    fn tiny(&self, number: u64) -> Self {
-        let start = self.find(GTID);
-        let mut transaction = self.transaction(start).to_vec();
-        set_gtid(&mut transaction[0], number);
-        let mut rotate = self.events.last().unwrap().clone();
-        rotate.truncate(HEADER + 8);
-        rotate.extend_from_slice(name(number + 1).as_bytes());
-        rotate.extend_from_slice(&[0; FOOTER]);
-        let at = self.find(PREVIOUS_GTIDS);
-        let mut tiny = Self {
-            events: self.events[..=at].to_vec(),
-        };
-        tiny.set_previous_gtids(&[(ELSEWHERE, number - 1)]);
-        tiny.events.append(&mut transaction);
-        tiny.events.push(rotate);
-        tiny
+fn read_events(path: &Path) -> Vec<Vec<u8>> {
+    let bytes = fs::read(path).unwrap();
+    let mut rest = bytes.strip_prefix(&MAGIC).unwrap();
+    let mut events = Vec::new();
+    while !rest.is_empty() {
+        let length = u32::from_le_bytes(rest[9..13].try_into().unwrap());
+        let (event, behind) = rest.split_at(usize::try_from(length).unwrap());
+        events.push(event.to_vec());
+        rest = behind;
     }
+    events
+}
+
+/// A file of these events, their positions and checksums made right.
+fn bytes_of(events: Vec<Vec<u8>>) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    for mut event in events {
+        let length = u32::try_from(event.len()).unwrap();
+        event[9..13].copy_from_slice(&length.to_le_bytes());
+        let end = u32::try_from(bytes.len() + event.len()).unwrap();
+        event[13..17].copy_from_slice(&end.to_le_bytes());
+        let (body, footer) = event.split_at_mut(length as usize - FOOTER);
+        footer.copy_from_slice(&crc32fast::hash(body).to_le_bytes());
+        bytes.extend_from_slice(&event);
+    }
+    bytes
+}
+
+fn len(events: &[Vec<u8>]) -> usize {
+    events.iter().map(Vec::len).sum()
+}
+
+fn rotation_to(name: &str, template: &[u8]) -> Vec<u8> {
+    let mut event = template[..HEADER + 8].to_vec();
+    event.extend_from_slice(name.as_bytes());
+    event.extend_from_slice(&[0; FOOTER]);
+    event
 }
 
 fn is_large_row(event: &[u8]) -> bool {
     matches!(event[4], WRITE_ROWS | UPDATE_ROWS) && event.len() > 1_000
-}
-
-fn set_gtid(event: &mut [u8], number: u64) {
-    event[20..36].copy_from_slice(&ELSEWHERE);
-    event[36..44].copy_from_slice(&number.to_le_bytes());
 }
 
 /// Xorshift: the same bytes each time.
@@ -212,5 +188,13 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
+    }
+}
+
+/// A datadir whose server has closed four files: the second of more than `large` bytes, the others tiny.
+pub fn write_four(datadir: &Path, large: usize) {
+    let mut server = Server::new(datadir, 1);
+    for size in [0, large, 0, 0] {
+        server.rotate(datadir, size);
     }
 }

@@ -40,7 +40,7 @@ pub struct Site {
     /// Its archive, for the test to look at.
     pub(super) store: StoreConfig,
     /// Its database's URL.
-    pub(super) database: String,
+    pub database: String,
 }
 
 impl Site {
@@ -140,14 +140,17 @@ impl Site {
 
     /// Starts the daemon; its log goes on where an earlier one's ended.
     pub fn start(&self) -> Daemon {
+        self.start_by(self.workspace.gtide())
+    }
+
+    /// Starts the daemon by a command that lacks only `run`.
+    pub fn start_by(&self, mut gtide: Command) -> Daemon {
         let log = fs::File::options()
             .append(true)
             .create(true)
-            .open(self.log_path())
-            .unwrap();
-        let mut command = self.workspace.gtide();
-        command.arg("run").stdout(Stdio::null()).stderr(log);
-        Daemon::start(&mut command)
+            .open(self.log_path());
+        gtide.arg("run").stdout(Stdio::null()).stderr(log.unwrap());
+        Daemon(gtide.spawn().unwrap())
     }
 }
 
@@ -156,11 +159,6 @@ impl Site {
 pub struct Daemon(Child);
 
 impl Daemon {
-    /// Starts `command`.
-    pub fn start(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap())
-    }
-
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.0.id()

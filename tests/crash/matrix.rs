@@ -49,8 +49,8 @@ fn postgres_and_s3() {
 
 fn kill_everywhere(database: Database, destination: Destination) {
     let template = tempfile::tempdir().unwrap();
-    binlogs::write_chain(template.path(), LARGE);
-    let originals = originals(template.path(), 0);
+    binlogs::write_four(template.path(), LARGE);
+    let originals = originals(template.path());
     let mut failed = Vec::new();
     for point in chosen() {
         let case = Case {

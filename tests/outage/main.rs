@@ -19,6 +19,10 @@ mod harness;
 #[allow(dead_code, reason = "another suite's")]
 mod workspace;
 
+mod database;
+mod fast;
+mod fleet;
+mod half_hour;
 mod stop;
 mod store;
 
@@ -46,8 +50,8 @@ struct Server {
 impl Server {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        binlogs::write_chain(dir.path(), LARGE);
-        let originals = originals(dir.path(), 0);
+        binlogs::write_four(dir.path(), LARGE);
+        let originals = originals(dir.path());
         Self { dir, originals }
     }
 

@@ -89,6 +89,11 @@ impl Bench {
         self.server.as_mut().expect("on PostgreSQL")
     }
 
+    /// To another database of the same server.
+    pub(crate) fn move_to(&mut self, database: &str) {
+        self.url = self.server().url(database);
+    }
+
     pub(crate) async fn open(&self) -> Opened {
         self.open_with(CONFIG).await
     }

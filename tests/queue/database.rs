@@ -1,12 +1,15 @@
 //! The database beneath: its settings, its two histories, its owner, and those who look on.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
 
+use engine::clock::SystemClock;
 use engine::exit::{Diagnose, Exit};
 use engine::ledger::{Ledger, LedgerError};
 use engine::queue::{Queue, QueueConfig};
 
-use crate::bench::{Act, Bench, CONFIG, Raw, scripted};
+use crate::bench::{Act, Bench, CONFIG, Raw, open, scripted};
 
 on_both![
     two_histories_of_migrations_live_side_by_side,
@@ -104,11 +107,42 @@ async fn impossible_settings_are_refused(bench: Bench) {
             ..CONFIG
         };
         let ledger = Ledger::open(bench.url()).await.unwrap();
-        let clock = std::sync::Arc::new(engine::clock::SystemClock);
+        let clock = Arc::new(SystemClock);
         let error = Queue::open(ledger, config, clock).await.unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);
         assert!(error.hint().is_some());
     }
+}
+
+/// A backup tool, say, that locks the file for longer than anybody waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_outlive_a_locked_file() {
+    let bench = Bench::sqlite();
+    let impatient = Ledger::open_with(bench.url(), Duration::from_millis(100));
+    let clock = Arc::new(SystemClock);
+    let opened = open(bench.url(), impatient.await.unwrap(), CONFIG, clock).await;
+    opened.enqueue(1..=40).await;
+    let (handler, log) = scripted(|_, _| Act::Succeed);
+    let raw = bench.raw().await;
+    let mut other = raw.sqlite().acquire().await.unwrap();
+    let mut lock = async |sql: &'static str| {
+        sqlx::raw_sql(sql).execute(&mut *other).await.unwrap();
+    };
+    lock("BEGIN IMMEDIATE").await;
+    let running = opened.run(handler);
+    // Nothing can be taken; then something is under way when it is locked again.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(log.attempts(), []);
+    lock("COMMIT").await;
+    log.wait_for_attempts(8).await;
+    lock("BEGIN IMMEDIATE").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    lock("COMMIT").await;
+    let settled = running.settle_and_stop().await;
+    assert!(settled.is_clean(), "{settled:?}");
+    assert_eq!(opened.watermark().await, Some(40));
+    assert_eq!(log.entries(), (1..=40).collect::<Vec<_>>(), "once each");
+    assert_eq!(log.attempts().len(), 40, "no work was done twice");
 }
 
 /// Archivers of several hosts, started in the same moment after an upgrade.
@@ -118,7 +152,7 @@ async fn archivers_that_open_a_fresh_database_together_migrate_it_once(bench: Be
         let url = bench.url().to_owned();
         archivers.spawn(async move {
             let ledger = Ledger::open(&url).await.unwrap();
-            let clock = std::sync::Arc::new(engine::clock::SystemClock);
+            let clock = Arc::new(SystemClock);
             Queue::open(ledger, CONFIG, clock).await.unwrap();
         });
     }

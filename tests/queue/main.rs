@@ -32,6 +32,8 @@ mod lanes;
 #[cfg(test)]
 mod retries;
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod torture;
 #[cfg(test)]
 mod volume;

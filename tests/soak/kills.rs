@@ -68,7 +68,7 @@ fn kill_again_and_again(database: Database) {
     });
 
     mysqld.sql("FLUSH BINARY LOGS");
-    let originals = originals(&mysqld.datadir(), 1);
+    let originals = originals(&mysqld.datadir());
     let files = originals.len() as u64;
     println!("{files} files");
     assert!(files > u64::from(rounds), "the server hardly rotated");

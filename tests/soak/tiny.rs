@@ -31,7 +31,7 @@ fn ten_thousand_tiny_binlogs_on_postgres() {
 
 fn archive_ten_thousand(database: Database, size: impl Fn(&Site) -> u64) {
     let template = tempfile::tempdir().unwrap();
-    binlogs::write_tiny(template.path(), 1..=0);
+    let mut server = binlogs::Server::new(template.path(), 1);
     let site = Site::of("tiny", template.path(), database, Destination::Folder);
     let mut per_file = Vec::new();
     println!(
@@ -40,7 +40,7 @@ fn archive_ten_thousand(database: Database, size: impl Fn(&Site) -> u64) {
     );
     for first in (1..=FILES).step_by(usize::try_from(STEP).unwrap()) {
         let last = first + STEP - 1;
-        binlogs::write_tiny(&site.workspace.datadir(), first..=last);
+        (first..=last).for_each(|_| server.rotate(&site.workspace.datadir(), 0));
         let took = time(|| {
             let ended = site.run_once();
             assert_eq!(ended.code, Some(0), "{}", ended.stderr);

@@ -64,8 +64,8 @@ impl Troubles {
     pub(super) async fn set(&mut self, problem: Problem) {
         let is_new = self.now.as_ref() != Some(&problem);
         if is_new && self.is_told {
-            let (error, hint) = (&problem.error, &problem.hint);
             let (source, destination) = self.names();
+            let (error, hint) = (&problem.error, &problem.hint);
             if let Some(destination) = destination {
                 tracing::error!(source, destination, error, hint, "destination stopped");
             } else {

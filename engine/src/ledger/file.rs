@@ -152,6 +152,15 @@ fn stored_path(path: Option<&Path>) -> Result<Option<&str>, LedgerError> {
         .transpose()
 }
 
+pub(super) const KNOWN_FILES: &str = "SELECT sequence, device, inode, file_size, mtime_ns, (
+       SELECT c.plain_sha256 FROM destinations d JOIN commits c
+         ON c.source = f.source AND c.destination = d.id AND c.sequence = f.sequence
+       LIMIT 1) AS sha256
+     FROM files f WHERE source = $1 AND sequence >= $2";
+
+pub(super) const PREVIOUS_FILE: &str =
+    "SELECT max(sequence) FROM files WHERE source = $1 AND sequence < $2";
+
 /// A file as one statement for many of them takes it.
 #[derive(Serialize)]
 struct Discovered<'a> {
@@ -349,17 +358,11 @@ impl Ledger {
             sha256: Option<Vec<u8>>,
         }
         let rows: Vec<Row> = on!(self, |db| {
-            sqlx::query_as(
-                "SELECT sequence, device, inode, file_size, mtime_ns, (
-                   SELECT c.plain_sha256 FROM destinations d JOIN commits c
-                     ON c.source = f.source AND c.destination = d.id AND c.sequence = f.sequence
-                   LIMIT 1) AS sha256
-                 FROM files f WHERE source = $1 AND sequence >= $2",
-            )
-            .bind(source.stored())
-            .bind(stored(from.0))
-            .fetch_all(db)
-            .await
+            sqlx::query_as(KNOWN_FILES)
+                .bind(source.stored())
+                .bind(stored(from.0))
+                .fetch_all(db)
+                .await
         })
         .map_err(LedgerError::database("list known files"))?;
         rows.into_iter()
@@ -453,13 +456,11 @@ impl Ledger {
     /// [`LedgerError::Database`].
     pub async fn previous_file(&self, key: FileKey) -> Result<Option<Sequence>, LedgerError> {
         let sequence: Option<i64> = on!(self, |db| {
-            sqlx::query_scalar(
-                "SELECT max(sequence) FROM files WHERE source = $1 AND sequence < $2",
-            )
-            .bind(key.source.stored())
-            .bind(stored(key.sequence.0))
-            .fetch_one(db)
-            .await
+            sqlx::query_scalar(PREVIOUS_FILE)
+                .bind(key.source.stored())
+                .bind(stored(key.sequence.0))
+                .fetch_one(db)
+                .await
         })
         .map_err(LedgerError::database("look for the file before"))?;
         sequence

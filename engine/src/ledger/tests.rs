@@ -1,19 +1,26 @@
-//! The ledger on real database files.
+//! The ledger on real databases.
 
+#[path = "../../../tests/harness/mod.rs"]
+pub(crate) mod servers;
+
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use proptest::prelude::*;
 use proptest::sample::SizeRange;
+use sqlx::PgPool;
 use tempfile::TempDir;
 
+use self::servers::Postgres;
 use super::*;
 use crate::digest::Digest;
 use crate::exit::{Diagnose, Exit};
 use crate::layout::{Sequence, SourceIdentity};
 
 struct Bench {
-    dir: TempDir,
+    _home: Home,
+    url: String,
     ledger: Ledger,
     source: SourceId,
     destination: DestinationId,
@@ -29,6 +36,45 @@ fn identity(incarnation: u32) -> SourceIdentity {
 
 fn url(dir: &TempDir) -> String {
     format!("sqlite:{}", dir.path().join("gtide.db").display())
+}
+
+/// Where databases are made.
+enum Home {
+    Folder(TempDir),
+    Server(Postgres),
+}
+
+impl Home {
+    fn folder() -> Self {
+        Self::Folder(tempfile::tempdir().unwrap())
+    }
+
+    /// The URL of an empty database.
+    fn database(&self) -> String {
+        match self {
+            Self::Folder(dir) => url(dir),
+            Self::Server(server) => server.create_database("ledger"),
+        }
+    }
+}
+
+/// Makes tests of scenarios (`async fn(Bench)`): one on SQLite, one on PostgreSQL.
+macro_rules! on_both {
+    ($($scenario:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $scenario() {
+                super::$scenario(super::Bench::sqlite().await).await;
+            })+
+        }
+        mod on_postgres {
+            $(#[tokio::test]
+            #[ignore = "needs the lab: tests/lab/install"]
+            async fn $scenario() {
+                super::$scenario(super::Bench::postgres().await).await;
+            })+
+        }
+    };
 }
 
 fn at(second: i64) -> jiff::Timestamp {
@@ -55,23 +101,45 @@ fn imported(sequence: u64) -> ImportedCommit {
 }
 
 impl Bench {
-    async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&url(&dir)).await.unwrap();
+    async fn sqlite() -> Self {
+        Self::at(Home::folder()).await
+    }
+
+    async fn postgres() -> Self {
+        Self::at(Home::Server(Postgres::start())).await
+    }
+
+    async fn at(home: Home) -> Self {
+        let url = home.database();
+        let ledger = Ledger::open(&url).await.unwrap();
         let source = ledger.source(&identity(1), "primary").await.unwrap();
         let destination = ledger.destination("file:///archive").await.unwrap();
         Self {
-            dir,
+            _home: home,
+            url,
             ledger,
             source,
             destination,
         }
     }
 
-    fn sqlite(&self) -> &SqlitePool {
+    /// The same ledger, another source.
+    async fn next_source(&mut self) {
+        let identity = identity(self.source.0 + 1);
+        self.source = self.ledger.source(&identity, "primary").await.unwrap();
+    }
+
+    fn pool_of_sqlite(&self) -> &SqlitePool {
         match &self.ledger.pool {
             Database::Sqlite(pool) => pool,
             Database::Postgres(_) => panic!("not on SQLite"),
+        }
+    }
+
+    fn pool_of_postgres(&self) -> &PgPool {
+        match &self.ledger.pool {
+            Database::Sqlite(_) => panic!("not on PostgreSQL"),
+            Database::Postgres(pool) => pool,
         }
     }
 
@@ -160,38 +228,71 @@ fn commit_orders() -> impl Strategy<Value = Vec<Vec<u64>>> {
     prop::collection::vec(page, 1..12)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-    #[test]
-    fn the_watermark_never_passes_a_gap(pages in commit_orders()) {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let bench = Bench::new().await;
-            let mut done = BTreeSet::new();
-            for page in pages {
-                match page.as_slice() {
-                    [one] => bench.commit(*one).await,
-                    many => bench.import(many).await,
-                }
-                done.extend(page);
-                let (watermark, gaps) = model(&done);
-                assert_eq!(bench.watermark().await, watermark, "{done:?}");
-                assert_eq!(bench.gaps().await, gaps, "{done:?}");
-                let head = bench.head().await.unwrap();
-                assert_eq!(Some(&head.sequence.0), done.last());
-                assert_eq!(head.gtids, committed(head.sequence.0).gtids);
-            }
-        });
+/// Commits page by page, and asks after each.
+async fn follow(bench: &Bench, pages: Vec<Vec<u64>>) {
+    let mut done = BTreeSet::new();
+    for page in pages {
+        match page.as_slice() {
+            [one] => bench.commit(*one).await,
+            many => bench.import(many).await,
+        }
+        done.extend(page);
+        let (watermark, gaps) = model(&done);
+        assert_eq!(bench.watermark().await, watermark, "{done:?}");
+        assert_eq!(bench.gaps().await, gaps, "{done:?}");
+        let head = bench.head().await.unwrap();
+        assert_eq!(Some(&head.sequence.0), done.last());
+        assert_eq!(head.gtids, committed(head.sequence.0).gtids);
     }
 }
+
+fn the_watermark_never_passes_a_gap(home: Home) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bench = RefCell::new(runtime.block_on(Bench::at(home)));
+    let config = ProptestConfig::with_cases(24);
+    proptest!(config, |(pages in commit_orders())| {
+        let mut bench = bench.borrow_mut();
+        runtime.block_on(async {
+            follow(&bench, pages).await;
+            bench.next_source().await;
+        });
+    });
+}
+
+#[test]
+fn the_watermark_never_passes_a_gap_on_sqlite() {
+    the_watermark_never_passes_a_gap(Home::folder());
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn the_watermark_never_passes_a_gap_on_postgres() {
+    the_watermark_never_passes_a_gap(Home::Server(Postgres::start()));
+}
+
+on_both![
+    ids_are_stable_and_names_follow_the_configuration,
+    a_file_is_recorded_once_and_keeps_all_bits_of_its_fingerprint,
+    the_file_before_is_the_one_before_by_number,
+    an_upload_is_remembered_until_its_file_is_committed,
+    a_commit_is_never_replaced_by_another_content,
+    a_dropped_transaction_never_happened,
+    writers_take_turns,
+    status_before_the_archiver_ever_ran_is_empty_not_an_error,
+    a_schema_of_another_version_is_refused_by_writers_and_readers,
+    commits_of_many_lanes_make_one_watermark,
+    what_an_error_quotes_can_be_stored,
+    two_archivers_may_call_different_servers_alike,
+    an_agent_is_silent_when_it_was_not_heard_of_and_gone_when_it_ended_in_order,
+];
 
 /// `SqliteStorage::setup` would leave some at OFF; power loss would then corrupt.
 #[tokio::test]
 async fn every_pooled_connection_syncs_fully() {
-    let bench = Bench::new().await;
+    let bench = Bench::sqlite().await;
     let mut held = Vec::new();
     for _ in 0..MAX_CONNECTIONS {
-        held.push(bench.sqlite().acquire().await.unwrap());
+        held.push(bench.pool_of_sqlite().acquire().await.unwrap());
     }
     for connection in &mut held {
         for (pragma, expected) in [
@@ -213,9 +314,94 @@ async fn every_pooled_connection_syncs_fully() {
     }
 }
 
+/// Whatever the server's, the database's or the role's defaults are.
 #[tokio::test]
-async fn ids_are_stable_and_names_follow_the_configuration() {
-    let bench = Bench::new().await;
+#[ignore = "needs the lab: tests/lab/install"]
+async fn every_session_has_its_limits_and_syncs() {
+    let server = Postgres::start();
+    let database = server.create_database("ledger");
+    for sql in [
+        "ALTER DATABASE ledger SET synchronous_commit = off",
+        "ALTER DATABASE ledger SET default_transaction_isolation = 'repeatable read'",
+    ] {
+        server.sql("ledger", sql);
+    }
+    let ledger = Ledger::open(&database).await.unwrap();
+    for (setting, expected) in [
+        ("synchronous_commit", "on"),
+        ("search_path", "gtide,apalis"),
+        ("statement_timeout", "1min"),
+        ("lock_timeout", "30s"),
+        ("idle_in_transaction_session_timeout", "1min"),
+    ] {
+        let value: Result<String, _> = on!(ledger, |db| {
+            let show = sqlx::query_scalar("SELECT current_setting($1)").bind(setting);
+            show.fetch_one(db).await
+        });
+        assert_eq!(value.unwrap(), expected, "{setting}");
+    }
+    let mut tx = ledger.begin().await.unwrap();
+    let isolation: Result<String, _> = on!(tx, |db| {
+        sqlx::query_scalar("SELECT current_setting('transaction_isolation')")
+            .fetch_one(db)
+            .await
+    });
+    assert_eq!(isolation.unwrap(), "read committed");
+    let name = server.sql(
+        "ledger",
+        "SELECT DISTINCT application_name FROM pg_stat_activity
+         WHERE datname = 'ledger' AND application_name <> 'psql'",
+    );
+    let pid = format!(":{}", std::process::id());
+    assert!(name.starts_with("gtide ") && name.ends_with(&pid), "{name}");
+}
+
+/// A connection that failed, or was dropped in the middle, is closed: the next one starts clean.
+#[tokio::test]
+#[ignore = "needs the lab: tests/lab/install"]
+async fn a_session_in_an_unknown_state_is_never_used_again() {
+    let bench = Bench::postgres().await;
+    let mut tx = bench.ledger.begin().await.unwrap();
+    tx.discover(&bench.file(1), at(1)).await.unwrap();
+    let failed = on!(tx, |db| {
+        sqlx::query("SELECT 1 / 0").execute(db).await.map(|_| ())
+    });
+    assert!(failed.is_err());
+    tx.commit().await.unwrap_err();
+
+    // Dropped while the server works on it, and in a transaction.
+    for _ in 0..2 * MAX_SESSIONS {
+        let slow = async {
+            on!(bench.ledger, |db| {
+                let slow = sqlx::query("SELECT pg_sleep(30)");
+                slow.execute(db).await.map(|_| ())
+            })
+        };
+        let limit = Duration::from_millis(20);
+        assert!(tokio::time::timeout(limit, slow).await.is_err());
+        let mut tx = bench.ledger.begin().await.unwrap();
+        tx.discover(&bench.file(2), at(1)).await.unwrap();
+        drop(tx);
+    }
+    assert_eq!(bench.discover(1).await, Discovery::New);
+    assert_eq!(bench.discover(2).await, Discovery::New);
+}
+
+#[tokio::test]
+#[ignore = "needs the lab: tests/lab/install"]
+async fn who_waits_for_a_lock_gives_up_in_time() {
+    let bench = Bench::postgres().await;
+    let wait = Duration::from_millis(200);
+    let impatient = Ledger::open_with(&bench.url, wait).await.unwrap();
+    let mut holder = bench.ledger.begin().await.unwrap();
+    holder.lock_source(bench.source).await.unwrap();
+    let mut waiter = impatient.begin().await.unwrap();
+    let error = waiter.lock_source(bench.source).await.unwrap_err();
+    assert!(error.hint().unwrap().contains("lock"), "{error}");
+    assert_eq!(error.exit(), Exit::Transient);
+}
+
+async fn ids_are_stable_and_names_follow_the_configuration(bench: Bench) {
     let ledger = &bench.ledger;
     let again = ledger.source(&identity(1), "replica").await.unwrap();
     assert_eq!(again, bench.source);
@@ -229,9 +415,7 @@ async fn ids_are_stable_and_names_follow_the_configuration() {
     assert_eq!(same, bench.destination);
 }
 
-#[tokio::test]
-async fn a_file_is_recorded_once_and_keeps_all_bits_of_its_fingerprint() {
-    let bench = Bench::new().await;
+async fn a_file_is_recorded_once_and_keeps_all_bits_of_its_fingerprint(bench: Bench) {
     assert_eq!(bench.discover(7).await, Discovery::New);
     assert_eq!(bench.discover(7).await, Discovery::Known);
     let file = bench.ledger.file(bench.key(7)).await.unwrap().unwrap();
@@ -240,7 +424,7 @@ async fn a_file_is_recorded_once_and_keeps_all_bits_of_its_fingerprint() {
     assert_eq!((file.size, file.discovered_at), (107, at(500)));
     assert_eq!(bench.ledger.file(bench.key(8)).await.unwrap(), None);
 
-    let metadata = std::fs::metadata(bench.dir.path()).unwrap();
+    let metadata = std::fs::metadata(".").unwrap();
     let now = Fingerprint::of(&metadata);
     bench
         .ledger
@@ -266,9 +450,7 @@ async fn a_file_is_recorded_once_and_keeps_all_bits_of_its_fingerprint() {
 }
 
 /// TRAPS 11: by number; and a hole in the index is no reason to wait for a file that never was.
-#[tokio::test]
-async fn the_file_before_is_the_one_before_by_number() {
-    let bench = Bench::new().await;
+async fn the_file_before_is_the_one_before_by_number(bench: Bench) {
     for sequence in [999_999, 1_000_000, 3] {
         bench.discover(sequence).await;
     }
@@ -278,9 +460,7 @@ async fn the_file_before_is_the_one_before_by_number() {
     }
 }
 
-#[tokio::test]
-async fn an_upload_is_remembered_until_its_file_is_committed() {
-    let bench = Bench::new().await;
+async fn an_upload_is_remembered_until_its_file_is_committed(bench: Bench) {
     bench.discover(1).await;
     let (ledger, key, to) = (&bench.ledger, bench.key(1), bench.destination);
     assert_eq!(ledger.upload(key, to).await.unwrap(), None);
@@ -298,9 +478,7 @@ async fn an_upload_is_remembered_until_its_file_is_committed() {
 }
 
 /// TRAPS 14: the same again is done already; another content under the same identity is never taken.
-#[tokio::test]
-async fn a_commit_is_never_replaced_by_another_content() {
-    let bench = Bench::new().await;
+async fn a_commit_is_never_replaced_by_another_content(bench: Bench) {
     bench.commit(1).await;
     bench.commit(1).await;
     let mut tx = bench.ledger.begin().await.unwrap();
@@ -331,18 +509,14 @@ async fn a_commit_is_never_replaced_by_another_content() {
     );
 }
 
-#[tokio::test]
-async fn a_dropped_transaction_never_happened() {
-    let bench = Bench::new().await;
+async fn a_dropped_transaction_never_happened(bench: Bench) {
     let mut tx = bench.ledger.begin().await.unwrap();
     tx.discover(&bench.file(1), at(1)).await.unwrap();
     drop(tx);
     assert_eq!(bench.discover(1).await, Discovery::New);
 }
 
-#[tokio::test]
-async fn writers_take_turns() {
-    let bench = Bench::new().await;
+async fn writers_take_turns(bench: Bench) {
     let mut writers = tokio::task::JoinSet::new();
     for sequence in 0..32 {
         let (ledger, file) = (bench.ledger.clone(), bench.file(sequence));
@@ -360,9 +534,7 @@ async fn writers_take_turns() {
     assert_eq!(newest, Some(Sequence(31)));
 }
 
-#[tokio::test]
-async fn status_before_the_archiver_ever_ran_is_empty_not_an_error() {
-    let bench = Bench::new().await;
+async fn status_before_the_archiver_ever_ran_is_empty_not_an_error(bench: Bench) {
     let status = bench.ledger.status().await.unwrap();
     assert_eq!(status.len(), 1);
     assert_eq!((status[0].newest, status[0].destinations.len()), (None, 0));
@@ -381,17 +553,14 @@ async fn status_before_the_archiver_ever_ran_is_empty_not_an_error() {
 /// A ledger of 500,000 files must answer from indexes.
 #[tokio::test]
 async fn no_question_of_the_hot_path_scans() {
-    let bench = Bench::new().await;
-    for sql in [
-        commit::END_OF_RUN,
-        "SELECT max(sequence) FROM files WHERE source = $1 AND sequence < $2",
-    ] {
+    let bench = Bench::sqlite().await;
+    for sql in [commit::END_OF_RUN, file::PREVIOUS_FILE] {
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
         let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain)
             .bind(1)
             .bind(1)
             .bind(1)
-            .fetch_all(bench.sqlite())
+            .fetch_all(bench.pool_of_sqlite())
             .await
             .unwrap();
         for (.., step) in plan {
@@ -400,6 +569,38 @@ async fn no_question_of_the_hot_path_scans() {
                 "{sql}: {step}"
             );
         }
+    }
+}
+
+/// The same on PostgreSQL, before and after it has gathered statistics.
+#[tokio::test]
+#[ignore = "needs the lab: tests/lab/install"]
+async fn no_question_of_the_hot_path_scans_on_postgres() {
+    let bench = Bench::postgres().await;
+    let fill = "INSERT INTO files (source, sequence, name, size, discovered_at)
+          SELECT 1, n, 'binlog.' || n, 1, 0 FROM generate_series(1, 50000) n;
+        INSERT INTO commits (source, destination, sequence, entry_sha256, plain_sha256, size,
+            committed_at)
+          SELECT 1, 1, n, sha256('a'), sha256('b'), 1, 0 FROM generate_series(1, 50000) n";
+    let pool = bench.pool_of_postgres();
+    sqlx::raw_sql(fill).execute(pool).await.unwrap();
+    for _ in 0..2 {
+        for (sql, values) in [
+            (commit::END_OF_RUN, &[1, 1, 49_900][..]),
+            (file::KNOWN_FILES, &[1, 49_900]),
+            (file::PREVIOUS_FILE, &[1, 49_900]),
+        ] {
+            let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {sql}"));
+            let mut explain = sqlx::query_scalar(explain);
+            for value in values {
+                explain = explain.bind(i64::from(*value));
+            }
+            let plan: Vec<String> = explain.fetch_all(pool).await.unwrap();
+            let plan = plan.join("\n");
+            let scans = ["Seq Scan on files", "Seq Scan on commits", "Sort"];
+            assert!(!scans.iter().any(|scan| plan.contains(scan)), "{plan}");
+        }
+        sqlx::raw_sql("ANALYZE").execute(pool).await.unwrap();
     }
 }
 
@@ -429,17 +630,23 @@ async fn what_is_no_ledger_is_refused_with_a_hint() {
     assert!(matches!(nowhere, Err(LedgerError::File { .. })));
 }
 
-#[tokio::test]
-async fn a_schema_of_another_version_is_refused_by_writers_and_readers() {
-    let bench = Bench::new().await;
-    let newer = "INSERT INTO _gtide_migrations
-        (version, description, success, checksum, execution_time)
-        VALUES (99990101000000, 'from the future', true, x'00', 0)";
-    sqlx::query(newer).execute(bench.sqlite()).await.unwrap();
+async fn a_schema_of_another_version_is_refused_by_writers_and_readers(bench: Bench) {
+    let newer = bench.ledger.pick(
+        "INSERT INTO _gtide_migrations
+           (version, description, success, checksum, execution_time)
+         VALUES (99990101000000, 'from the future', true, x'00', 0)",
+        "INSERT INTO gtide._gtide_migrations
+           (version, description, success, checksum, execution_time)
+         VALUES (99990101000000, 'from the future', true, '\\x00', 0)",
+    );
+    let written = on!(bench.ledger, |db| {
+        sqlx::query(newer).execute(db).await.map(|_| ())
+    });
+    written.unwrap();
     bench.ledger.close().await;
     for error in [
-        Ledger::open(&url(&bench.dir)).await.unwrap_err(),
-        Ledger::open_read_only(&url(&bench.dir)).await.unwrap_err(),
+        Ledger::open(&bench.url).await.unwrap_err(),
+        Ledger::open_read_only(&bench.url).await.unwrap_err(),
     ] {
         assert!(matches!(error, LedgerError::OtherVersion { .. }), "{error}");
         assert!(error.to_string().contains("99990101000000"));
@@ -483,9 +690,7 @@ fn agent(host: &str) -> AgentReport {
     }
 }
 
-#[tokio::test]
-async fn an_agent_is_silent_when_it_was_not_heard_of_and_gone_when_it_ended_in_order() {
-    let bench = Bench::new().await;
+async fn an_agent_is_silent_when_it_was_not_heard_of_and_gone_when_it_ended_in_order(bench: Bench) {
     let ledger = &bench.ledger;
     ledger.report_agent(&agent("db1"), at(1_000)).await.unwrap();
     let paused = AgentReport {
@@ -522,4 +727,85 @@ async fn an_agent_is_silent_when_it_was_not_heard_of_and_gone_when_it_ended_in_o
     let hosts = ledger.agents().await.unwrap();
     assert_eq!(hosts.len(), 1);
     assert_eq!(hosts[0].report.host, "db3");
+}
+
+/// Lanes of one route commit side by side; on PostgreSQL in transactions that overlap.
+async fn commits_of_many_lanes_make_one_watermark(bench: Bench) {
+    for sequence in 1..=64 {
+        bench.discover(sequence).await;
+    }
+    let mut lanes = tokio::task::JoinSet::new();
+    for lane in 0..8 {
+        let (ledger, source, to) = (bench.ledger.clone(), bench.source, bench.destination);
+        lanes.spawn(async move {
+            for sequence in (1..=64).filter(|s| s % 8 == lane) {
+                let mut tx = ledger.begin().await.unwrap();
+                let key = FileKey {
+                    source,
+                    sequence: Sequence(sequence),
+                };
+                tx.record_commit(key, to, &committed(sequence), at(3_000))
+                    .await
+                    .unwrap();
+                tokio::task::yield_now().await;
+                tx.commit().await.unwrap();
+            }
+        });
+    }
+    while let Some(lane) = lanes.join_next().await {
+        lane.unwrap();
+    }
+    assert_eq!(bench.watermark().await, Some(64));
+    assert_eq!(bench.head().await.unwrap().sequence, Sequence(64));
+    assert_eq!(bench.gaps().await, []);
+}
+
+fn scope(agent: &str) -> TroubleScope {
+    TroubleScope {
+        agent: agent.to_owned(),
+        source_name: "primary".to_owned(),
+        destination: None,
+    }
+}
+
+/// PostgreSQL stores no NUL; an error may quote one from a damaged file.
+async fn what_an_error_quotes_can_be_stored(bench: Bench) {
+    let trouble = Trouble {
+        error: "read \"binlog\0\"".to_owned(),
+        hint: Some("a\0b".to_owned()),
+        exit: Exit::Corrupt,
+        since: at(7),
+    };
+    let (ledger, scope) = (&bench.ledger, scope("db1"));
+    ledger.set_trouble(&scope, Some(&trouble)).await.unwrap();
+    let again = Trouble {
+        since: at(9),
+        ..trouble
+    };
+    ledger.set_trouble(&scope, Some(&again)).await.unwrap();
+    let stored = &ledger.troubles().await.unwrap()[&scope];
+    assert_eq!(stored.error, "read \"binlog\u{fffd}\"");
+    assert_eq!((stored.since, stored.exit), (at(7), Exit::Corrupt));
+    ledger.set_trouble(&scope, None).await.unwrap();
+    assert!(ledger.troubles().await.unwrap().is_empty());
+}
+
+async fn two_archivers_may_call_different_servers_alike(bench: Bench) {
+    let trouble = Trouble {
+        error: "no index".to_owned(),
+        hint: None,
+        exit: Exit::Usage,
+        since: at(7),
+    };
+    let ledger = &bench.ledger;
+    let destination = TroubleScope {
+        destination: Some("s3://bucket/x@y".to_owned()),
+        ..scope("db1")
+    };
+    for scope in [&scope("db1"), &scope("db2"), &destination] {
+        ledger.set_trouble(scope, Some(&trouble)).await.unwrap();
+    }
+    ledger.set_trouble(&scope("db2"), None).await.unwrap();
+    let left: Vec<TroubleScope> = ledger.troubles().await.unwrap().into_keys().collect();
+    assert_eq!(left, [scope("db1"), destination]);
 }

@@ -4,5 +4,6 @@ mod bench;
 mod orphans;
 mod recording;
 mod resuming;
+mod rivals;
 mod sealing;
 mod stopping;

@@ -60,6 +60,8 @@ pub struct Verified {
 /// One object on its way to one destination.
 #[derive(Debug)]
 pub struct Upload<'a> {
+    /// The source's name, for the log.
+    pub source: &'a str,
     /// Where to.
     pub store: &'a dyn ObjectStore,
     /// The destination in the ledger.

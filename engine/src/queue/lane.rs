@@ -102,10 +102,11 @@ pub(super) enum LaneError {
 
 impl Lane {
     /// Jobs that no one works on any more are pending again. The first time it is another process that worked on
-    /// them, and ended.
+    /// them, and ended; later it is this one, whose last acknowledgement may have happened unheard.
     async fn recover(&self) -> Result<(), LedgerError> {
         if self.recovered.load(Ordering::Relaxed) {
-            return self.release().await;
+            self.release().await?;
+            return self.catch_up().await;
         }
         let now = self.clock.now();
         let mut tx = self.ledger.begin().await?;
@@ -123,6 +124,17 @@ impl Lane {
             if let Some((_, sequence)) = id::parse(&id) {
                 self.tell(sequence, &verdict).await;
             }
+        }
+        Ok(())
+    }
+
+    /// Whoever waits for a file whose commit was not heard of goes on.
+    async fn catch_up(&self) -> Result<(), LedgerError> {
+        let route = self.name.route;
+        let head = self.ledger.chain_head(route.source, route.destination);
+        if let Some(head) = head.await? {
+            self.board
+                .send_modify(|board| board.set_head(route, head.sequence));
         }
         Ok(())
     }

@@ -29,9 +29,10 @@ pub(super) const LARGE: &str = "binlog.000013";
 /// One part.
 pub(super) const SMALL: &str = "binlog.000010";
 
-/// The folder.
+/// The folder, and where its archive lies.
 pub(super) struct Bench {
     dir: TempDir,
+    archive: PathBuf,
 }
 
 /// An archiver's parts on that folder, as one process has them.
@@ -67,7 +68,16 @@ impl Bench {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         keyring::create_key_file(&dir.path().join("key")).unwrap();
-        Self { dir }
+        let archive = dir.path().join("archive");
+        Self { dir, archive }
+    }
+
+    /// Another archiver, with a spool and a ledger of its own, for the same files and the same archive.
+    pub(super) fn rival(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(self.path().join("key"), dir.path().join("key")).unwrap();
+        let archive = self.archive.clone();
+        Self { dir, archive }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -99,7 +109,7 @@ impl Bench {
         let database = format!("sqlite:{}", self.path().join("gtide.db").display());
         let ledger = Ledger::open(&database).await.unwrap();
         let source = ledger.source(&identity(), "db1").await.unwrap();
-        let url = format!("file://{}", self.path().join("archive").display());
+        let url = format!("file://{}", self.archive.display());
         let destination = ledger.destination(&url).await.unwrap();
         let config = StoreConfig {
             url,

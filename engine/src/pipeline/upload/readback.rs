@@ -28,7 +28,13 @@ impl Upload<'_> {
                 local: self.sha256,
             });
         }
-        tracing::info!(%key, "adopted: an earlier sealing of the same file is there already");
+        tracing::info!(
+            source = self.source,
+            file = self.identity.file_name,
+            destination = self.store.url(),
+            %key,
+            "adopted: another sealing of the same file is there already"
+        );
         Ok(Verified { facts: found.facts })
     }
 

@@ -53,6 +53,8 @@ fn lock_path(database: &Path, source: &SourceIdentity) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::exit::{Diagnose, Exit};
     use crate::queue::Claims;
