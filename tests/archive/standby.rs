@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::harness::{Postgres, SeaweedFs};
 use crate::running::{Daemon, inodes, names, pins, watermark, write_index};
-use crate::workspace::{Workspace, code, stderr};
+use crate::workspace::{Workspace, code, json, stderr};
 
 /// A standby must have taken over this soon after the owner died.
 const TAKE_OVER: Duration = Duration::from_secs(2);
@@ -110,15 +111,33 @@ fn with_two_databases_and_one_spool_they_take_turns() {
 #[test]
 fn with_nothing_in_common_but_the_bucket_they_write_one_manifest() {
     let workspace = first_files(2);
-    let other = other_config(&workspace, Some("other-spool"));
-    let mut first = Daemon::start(&workspace, "first.log");
+    let archived = race(&workspace);
+    assert_eq!(archived, 13);
+    assert_eq!(workspace.archived("manifest").len(), 13);
+    assert_eq!(workspace.archived("log").len(), 13);
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn with_nothing_in_common_but_a_bucket_at_s3_they_write_one_manifest() {
+    let seaweed = SeaweedFs::start();
+    let workspace = first_files(2);
+    workspace.to_s3(&seaweed);
+    assert_eq!(race(&workspace), 13);
+}
+
+/// Two archivers with a database and a spool each, while files are closed; both see all of them committed. Returns the
+/// files in the archive.
+fn race(workspace: &Workspace) -> u64 {
+    let other = other_config(workspace, Some("other-spool"));
+    let mut first = Daemon::start(workspace, "first.log");
     let log = workspace.path().join("second.log");
     let mut second = Daemon::start_with(Workspace::gtide_with(&other), &log);
     for last in 3..=14 {
         write_index(&workspace.datadir(), &names(1..=last));
         std::thread::sleep(Duration::from_millis(150));
     }
-    let status = |config: &Path| {
+    let watermark = |config: &Path| {
         let output = Workspace::gtide_with(config)
             .args(["status", "--format", "json"])
             .output();
@@ -126,13 +145,71 @@ fn with_nothing_in_common_but_the_bucket_they_write_one_manifest() {
             serde_json::from_slice(&output.unwrap().stdout).unwrap_or_default();
         report["sources"][0]["watermark"].as_u64()
     };
-    first.wait_until("archived", || status(&workspace.config()) == Some(13));
-    second.wait_until("archived", || status(&other) == Some(13));
+    first.wait_until("archived", || watermark(&workspace.config()) == Some(13));
+    second.wait_until("archived", || watermark(&other) == Some(13));
     first.stop();
     second.stop();
-    assert_eq!(workspace.archived("manifest").len(), 13);
-    assert_eq!(workspace.archived("log").len(), 13);
-    verify(&workspace);
+    verify(workspace);
     let logs = format!("{}{}", first.log(), second.log());
-    println!("{logs}");
+    let told = logs.lines().filter(|line| line.contains("\"WARN\"")).count();
+    println!("{told} warnings");
+    let ls = workspace.restore().args(["ls", "--format", "json"]).output();
+    json(&ls.unwrap())["sources"][0]["files"].as_u64().unwrap()
+}
+
+/// As on two hosts: one database server, a spool each.
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn on_postgres_a_standby_takes_over_at_once() {
+    let postgres = Postgres::start();
+    let url = postgres.create_database("gtide");
+    let workspace = first_files(5);
+    workspace.edit("\"sqlite:gtide.db\"", &format!("\"{url}\""));
+    let text = fs::read_to_string(workspace.config()).unwrap();
+    let other = workspace.path().join("other.toml");
+    fs::write(&other, text.replace("dir = \"spool\"", "dir = \"other-spool\"")).unwrap();
+
+    let mut first = Daemon::start(&workspace, "first.log");
+    first.wait_until("archived", || watermark(&workspace, 1, "archive") == Some(4));
+    let log = workspace.path().join("second.log");
+    let mut second = Daemon::start_with(Workspace::gtide_with(&other), &log);
+    second.wait_for("standing by");
+    assert!(second.log().contains(&format!(":{}", first.id())), "{}", second.log());
+    assert!(!workspace.path().join("other-spool/pin").exists(), "a standby pins nothing");
+    first.kill9();
+    let begin = Instant::now();
+    second.wait_for("taken over");
+    let took = begin.elapsed();
+    println!("taken over after {took:?}");
+    assert!(took < TAKE_OVER, "{took:?}");
+    write_index(&workspace.datadir(), &names(1..=14));
+    second.wait_until("archived", || watermark(&workspace, 1, "archive") == Some(13));
+    second.stop();
+    verify(&workspace);
+}
+
+/// The database server is away for a while: what is closed and purged meanwhile is held, and archived afterwards.
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn files_purged_while_the_database_is_away_are_archived_afterwards() {
+    let mut postgres = Postgres::start();
+    let url = postgres.create_database("gtide");
+    let workspace = first_files(5);
+    let datadir = workspace.datadir();
+    workspace.edit("\"sqlite:gtide.db\"", &format!("\"{url}\""));
+    let mut daemon = Daemon::start(&workspace, "daemon.log");
+    daemon.wait_until("archived", || watermark(&workspace, 1, "archive") == Some(4));
+    postgres.stop();
+    write_index(&datadir, &names(1..=10));
+    let newest = "0000000009-binlog.000009".to_owned();
+    daemon.wait_until("held", || pins(&workspace).contains(&newest));
+    write_index(&datadir, &names([10]));
+    for n in 1..10 {
+        fs::remove_file(datadir.join(format!("binlog.{n:06}"))).unwrap();
+    }
+    postgres.start_again();
+    daemon.wait_until("archived", || watermark(&workspace, 1, "archive") == Some(9));
+    daemon.wait_until("let go", || pins(&workspace).is_empty());
+    daemon.stop();
+    verify(&workspace);
 }
