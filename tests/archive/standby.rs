@@ -122,8 +122,19 @@ fn with_nothing_in_common_but_the_bucket_they_write_one_manifest() {
 fn with_nothing_in_common_but_a_bucket_at_s3_they_write_one_manifest() {
     let seaweed = SeaweedFs::start();
     let workspace = first_files(2);
-    workspace.to_s3(&seaweed);
+    to_s3(&workspace, &seaweed);
     assert_eq!(race(&workspace), 13);
+}
+
+fn to_s3(workspace: &Workspace, seaweed: &SeaweedFs) {
+    let archive = url::Url::from_file_path(workspace.archive()).unwrap();
+    let (bucket, endpoint) = (SeaweedFs::BUCKET, seaweed.endpoint());
+    let credentials = seaweed.credentials_file();
+    let settings = format!(
+        "\"s3://{bucket}/it\"\nendpoint = \"{endpoint}\"\ncredentials = \"file:{}\"",
+        credentials.display()
+    );
+    workspace.edit(&format!("\"{archive}\""), &settings);
 }
 
 /// Two archivers with a database and a spool each, while files are closed; both see all of them committed. Returns the
@@ -151,9 +162,15 @@ fn race(workspace: &Workspace) -> u64 {
     second.stop();
     verify(workspace);
     let logs = format!("{}{}", first.log(), second.log());
-    let told = logs.lines().filter(|line| line.contains("\"WARN\"")).count();
+    let told = logs
+        .lines()
+        .filter(|line| line.contains("\"WARN\""))
+        .count();
     println!("{told} warnings");
-    let ls = workspace.restore().args(["ls", "--format", "json"]).output();
+    let ls = workspace
+        .restore()
+        .args(["ls", "--format", "json"])
+        .output();
     json(&ls.unwrap())["sources"][0]["files"].as_u64().unwrap()
 }
 
@@ -167,15 +184,28 @@ fn on_postgres_a_standby_takes_over_at_once() {
     workspace.edit("\"sqlite:gtide.db\"", &format!("\"{url}\""));
     let text = fs::read_to_string(workspace.config()).unwrap();
     let other = workspace.path().join("other.toml");
-    fs::write(&other, text.replace("dir = \"spool\"", "dir = \"other-spool\"")).unwrap();
+    fs::write(
+        &other,
+        text.replace("dir = \"spool\"", "dir = \"other-spool\""),
+    )
+    .unwrap();
 
     let mut first = Daemon::start(&workspace, "first.log");
-    first.wait_until("archived", || watermark(&workspace, 1, "archive") == Some(4));
+    first.wait_until("archived", || {
+        watermark(&workspace, 1, "archive") == Some(4)
+    });
     let log = workspace.path().join("second.log");
     let mut second = Daemon::start_with(Workspace::gtide_with(&other), &log);
     second.wait_for("standing by");
-    assert!(second.log().contains(&format!(":{}", first.id())), "{}", second.log());
-    assert!(!workspace.path().join("other-spool/pin").exists(), "a standby pins nothing");
+    assert!(
+        second.log().contains(&format!(":{}", first.id())),
+        "{}",
+        second.log()
+    );
+    assert!(
+        !workspace.path().join("other-spool/pin").exists(),
+        "a standby pins nothing"
+    );
     first.kill9();
     let begin = Instant::now();
     second.wait_for("taken over");
@@ -183,7 +213,9 @@ fn on_postgres_a_standby_takes_over_at_once() {
     println!("taken over after {took:?}");
     assert!(took < TAKE_OVER, "{took:?}");
     write_index(&workspace.datadir(), &names(1..=14));
-    second.wait_until("archived", || watermark(&workspace, 1, "archive") == Some(13));
+    second.wait_until("archived", || {
+        watermark(&workspace, 1, "archive") == Some(13)
+    });
     second.stop();
     verify(&workspace);
 }
@@ -198,7 +230,9 @@ fn files_purged_while_the_database_is_away_are_archived_afterwards() {
     let datadir = workspace.datadir();
     workspace.edit("\"sqlite:gtide.db\"", &format!("\"{url}\""));
     let mut daemon = Daemon::start(&workspace, "daemon.log");
-    daemon.wait_until("archived", || watermark(&workspace, 1, "archive") == Some(4));
+    daemon.wait_until("archived", || {
+        watermark(&workspace, 1, "archive") == Some(4)
+    });
     postgres.stop();
     write_index(&datadir, &names(1..=10));
     let newest = "0000000009-binlog.000009".to_owned();
@@ -208,7 +242,9 @@ fn files_purged_while_the_database_is_away_are_archived_afterwards() {
         fs::remove_file(datadir.join(format!("binlog.{n:06}"))).unwrap();
     }
     postgres.start_again();
-    daemon.wait_until("archived", || watermark(&workspace, 1, "archive") == Some(9));
+    daemon.wait_until("archived", || {
+        watermark(&workspace, 1, "archive") == Some(9)
+    });
     daemon.wait_until("let go", || pins(&workspace).is_empty());
     daemon.stop();
     verify(&workspace);

@@ -339,6 +339,10 @@ async fn serve(mut client: TcpStream, upstream: String, state: Arc<Mutex<State>>
 }
 
 /// RST instead of FIN.
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "the shape of every other end of an exchange"
+)]
 fn reset(client: TcpStream) -> Option<()> {
     client.set_zero_linger().unwrap();
     drop(client);
