@@ -32,11 +32,11 @@ pub fn name(number: u64) -> String {
 
 /// Writes the index that names these files, as the server does: by a rename.
 pub fn write_index(datadir: &Path, numbers: RangeInclusive<u64>) {
-    let text: String = numbers
+    let lines: Vec<String> = numbers
         .map(|number| format!("./{}\n", name(number)))
         .collect();
     let new = datadir.join("binlog.index.new");
-    fs::write(&new, text).unwrap();
+    fs::write(&new, lines.concat()).unwrap();
     fs::rename(&new, datadir.join("binlog.index")).unwrap();
 }
 
