@@ -161,12 +161,6 @@ fn race(workspace: &Workspace) -> u64 {
     first.stop();
     second.stop();
     verify(workspace);
-    let logs = format!("{}{}", first.log(), second.log());
-    let told = logs
-        .lines()
-        .filter(|line| line.contains("\"WARN\""))
-        .count();
-    println!("{told} warnings");
     let ls = workspace
         .restore()
         .args(["ls", "--format", "json"])
