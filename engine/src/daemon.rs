@@ -1,8 +1,8 @@
 //! Wires the parts together, and stops them in order.
 //!
 //! # Owns
-//! Start and stop. Each configured source has a supervisor ([`source`]) that claims it, opens its destinations
-//! ([`destination`]) and watches it ([`watching`]); one source's trouble stops that source alone, and one destination's
+//! Start and stop. Each configured source has a supervisor (`source`) that claims it, opens its destinations
+//! (`destination`) and watches it (`watching`); one source's trouble stops that source alone, and one destination's
 //! that destination of that source.
 //!
 //! # Cancellation

@@ -11,7 +11,7 @@
 //!
 //! # Cancellation
 //! Cooperative: an attempt that is told to stop finishes the write that it has under way (a part, a put, a
-//! completion, an entry) and begins nothing more ([`stop`]). One that is dropped instead, after the grace, is as
+//! completion, an entry) and begins nothing more (`stop`). One that is dropped instead, after the grace, is as
 //! safe as one that is killed.
 //!
 //! # Limits
