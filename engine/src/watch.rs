@@ -10,7 +10,7 @@
 //! - A file is pinned before it is queued.
 //! - A name that is known already is the same file, or a conflict that stops the source: by its
 //!   fingerprint, and where that is new, by its SHA-256 (TRAPS 14). That is settled before anything
-//!   new is queued. What is new meanwhile is pinned for the next incarnation ([`newcomers`]).
+//!   new is queued. What is new meanwhile is pinned for the next incarnation (`newcomers`).
 //! - A file is queued for all destinations at once. Those that a destination lacks when it is opened (a new one, or the
 //!   ledger was lost) are queued for it then, above its head: below it the chain takes nothing in.
 //!
