@@ -9,6 +9,7 @@
 //! credentials are references.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -136,9 +137,9 @@ pub struct SourceConfig {
 }
 
 /// The queue.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct QueueConfig {
-    /// `sqlite:` and a path.
+    /// `sqlite:` and a path, or a `postgres://` URL, which may hold a password.
     pub database: String,
     /// Files in flight per source and destination.
     pub lanes: u32,
@@ -146,6 +147,17 @@ pub struct QueueConfig {
     pub max_attempts: u32,
     /// How long a stop may wait for the parts under way.
     pub shutdown_grace: Duration,
+}
+
+impl fmt::Debug for QueueConfig {
+    /// Without the database.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueConfig")
+            .field("lanes", &self.lanes)
+            .field("max_attempts", &self.max_attempts)
+            .field("shutdown_grace", &self.shutdown_grace)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The spool.
@@ -395,11 +407,6 @@ impl RawFile {
 
     fn queue(&self) -> Result<QueueConfig, ConfigError> {
         let raw = &self.raw.queue;
-        let database = raw.database.as_deref().unwrap_or("sqlite:gtide.db");
-        let Some(path) = database.strip_prefix("sqlite:") else {
-            let reason = format!("{database:?} is not \"sqlite:\" and a path");
-            return Err(self.value("[queue] database", reason));
-        };
         let lanes = raw.lanes.unwrap_or(DEFAULT_LANES);
         if !(1..=MAX_LANES).contains(&lanes) {
             let reason = format!("{lanes} is not from 1 to {MAX_LANES}");
@@ -409,13 +416,27 @@ impl RawFile {
         if max_attempts == 0 {
             return Err(self.value("[queue] max-attempts", "counts from 1"));
         }
-        let path = self.folder.join(path.strip_prefix("//").unwrap_or(path));
         Ok(QueueConfig {
-            database: format!("sqlite:{}", path.display()),
+            database: self.database()?,
             lanes,
             max_attempts,
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
         })
+    }
+
+    /// Not repeated in messages: a URL may hold a password. Whether a server's is right is found when it is opened.
+    fn database(&self) -> Result<String, ConfigError> {
+        let database = self.raw.queue.database.as_deref();
+        let database = database.unwrap_or("sqlite:gtide.db");
+        if database.starts_with("postgres://") || database.starts_with("postgresql://") {
+            return Ok(database.to_owned());
+        }
+        let Some(path) = database.strip_prefix("sqlite:") else {
+            let reason = "it is neither \"sqlite:\" and a path nor a \"postgres://\" URL";
+            return Err(self.value("[queue] database", reason));
+        };
+        let path = self.folder.join(path.strip_prefix("//").unwrap_or(path));
+        Ok(format!("sqlite:{}", path.display()))
     }
 
     fn spool(&self) -> Result<SpoolConfig, ConfigError> {

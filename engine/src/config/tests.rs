@@ -51,6 +51,16 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn a_server_may_keep_the_queue_and_its_password_is_not_shown() {
+    let config = Config::load(&fixtures("valid/postgres.toml")).unwrap();
+    assert_eq!(
+        config.queue.database,
+        "postgres://archiver:s3cret@db.example:5432/gtide?sslmode=verify-full"
+    );
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
 fn a_reader_needs_destinations_and_a_key_alone() {
     let path = fixtures("valid/reader.toml");
     assert_eq!(ReaderConfig::load(&path).unwrap().destinations.len(), 1);
@@ -70,6 +80,7 @@ fn what_cannot_be_meant_is_refused_by_file_and_key() {
         assert!(words.contains(expected), "{}: {words}", path.display());
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(words.contains(name), "{words}");
+        assert!(!words.contains("s3cret"), "{words}");
         assert_eq!(error.exit(), Exit::Usage);
         assert!(error.hint().is_some());
         count += 1;

@@ -39,7 +39,7 @@ pub(super) async fn supervise(lane: Arc<Lane>) {
             Ok(Err(error)) => text(&error),
             Err(error) => JobFailure::of_join(error).message,
         };
-        tell(&lane, error);
+        tell(&lane, &error);
         tokio::select! {
             () = lane.stop.cancelled() => {}
             () = tokio::time::sleep(RESTART_DELAY) => {}
@@ -52,14 +52,14 @@ pub(super) async fn supervise(lane: Arc<Lane>) {
 }
 
 /// A person hears of a trouble's beginning and of its lasting, not of every attempt.
-fn tell(lane: &Lane, error: String) {
+fn tell(lane: &Lane, error: &str) {
     let (name, source) = (lane.name, &lane.labels.source);
     let mut restarts = 0;
     lane.board
-        .send_modify(|board| restarts = board.down(name, error.clone()));
+        .send_modify(|board| restarts = board.down(name, error.to_owned()));
     match restarts {
         1 => {
-            tracing::warn!(lane = %name, %source, error, "a lane's worker ended; it is built again")
+            tracing::warn!(lane = %name, %source, error, "a lane's worker ended; it is built again");
         }
         RESTARTS_UNTIL_DOWN => {
             tracing::warn!(lane = %name, %source, error, "a lane is down; it is tried again and again");
