@@ -7,14 +7,13 @@ mod run;
 mod status;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use clap::{Args, Parser, Subcommand};
 
 use crate::exit::{self, Exit};
+use crate::terminal::{self, Format, LogFor, Terminal};
 
 /// Archives MySQL binary logs to object storage: in order, once, verified.
 #[derive(Debug, Parser)]
@@ -41,24 +40,8 @@ struct Global {
     /// The configuration [default: ./gtide.toml, then /etc/gtide/gtide.toml]
     #[arg(long, global = true, value_name = "FILE", env = "GTIDE_CONFIG")]
     config: Option<PathBuf>,
-    /// How results are written to stdout
-    #[arg(long, global = true, value_enum, default_value_t = Format::Human, env = "GTIDE_FORMAT")]
-    format: Format,
-    /// When to use colour; NO_COLOR is respected
-    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto)]
-    color: ColorChoice,
-    /// Say more on stderr; twice for everything
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
-}
-
-/// For people or for programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Text and tables.
-    Human,
-    /// One JSON document.
-    Json,
+    #[command(flatten)]
+    terminal: Terminal,
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,8 +63,7 @@ enum Command {
 /// Runs the program and says how it ended.
 pub fn main() -> Exit {
     let cli = Cli::parse();
-    apply_color(cli.global.color);
-    start_log(cli.global.verbose);
+    cli.global.terminal.start(LogFor::Operator);
     match dispatch(cli) {
         Ok(exit) => exit,
         Err(error) => exit::report(&error),
@@ -95,42 +77,6 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Status(_) => status::Status::run(&cli.global),
         Command::Key(key) => key.run(&cli.global),
         Command::Companion(args) => companion::exec(&args),
-    }
-}
-
-fn apply_color(choice: ColorChoice) {
-    match choice {
-        ColorChoice::Auto => anstream::ColorChoice::Auto,
-        ColorChoice::Always => anstream::ColorChoice::Always,
-        ColorChoice::Never => anstream::ColorChoice::Never,
-    }
-    .write_global();
-}
-
-/// Log lines go to stderr: for people on a terminal, as JSON otherwise.
-fn start_log(verbose: u8) {
-    let default = match verbose {
-        0 => "warn,engine=info",
-        1 => "info,engine=debug",
-        _ => "debug,engine=trace",
-    };
-    let filter = EnvFilter::try_from_env("GTIDE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        builder
-            .with_ansi(
-                anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never,
-            )
-            .init();
-    } else {
-        builder
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .init();
     }
 }
 
@@ -151,14 +97,9 @@ fn block_on(
 }
 
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+    terminal::print_json(value).context("write to stdout")
 }
 
-/// Writes results to stdout. A full disk or a reader that went away is an error, not a panic.
 fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = anstream::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .context("write to stdout")
+    terminal::print(text).context("write to stdout")
 }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use jiff::SignedDuration;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -32,6 +33,8 @@ pub const MAX_LANES: u32 = 64;
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
 /// How long SIGTERM waits for the parts under way when `[queue] shutdown-grace` is absent.
 pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+/// The longest `[queue] shutdown-grace`: whoever stops a service does not wait longer.
+pub const MAX_SHUTDOWN_GRACE: Duration = Duration::from_hours(1);
 /// zstd level when `[compression] level` is absent.
 pub const DEFAULT_LEVEL: i32 = 3;
 /// zstd's levels that its manual does not call "ultra" (those need much more memory), and none
@@ -71,6 +74,7 @@ struct RawQueue {
     database: Option<String>,
     lanes: Option<u32>,
     max_attempts: Option<u32>,
+    shutdown_grace: Option<SignedDuration>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -420,8 +424,21 @@ impl RawFile {
             database: self.database()?,
             lanes,
             max_attempts,
-            shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
+            shutdown_grace: self.shutdown_grace()?,
         })
+    }
+
+    fn shutdown_grace(&self) -> Result<Duration, ConfigError> {
+        let Some(grace) = self.raw.queue.shutdown_grace else {
+            return Ok(DEFAULT_SHUTDOWN_GRACE);
+        };
+        Duration::try_from(grace)
+            .ok()
+            .filter(|grace| *grace <= MAX_SHUTDOWN_GRACE)
+            .ok_or_else(|| {
+                let reason = format!("{grace:#} is not from 0s to 1h");
+                self.value("[queue] shutdown-grace", reason)
+            })
     }
 
     /// Not repeated in messages: a URL may hold a password. Whether a server's is right is found when it is opened.

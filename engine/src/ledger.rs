@@ -24,6 +24,7 @@
 //! [`MAX_CONNECTIONS`] or [`MAX_SESSIONS`]; [`LOCK_TIMEOUT`], [`ACQUIRE_TIMEOUT`] and [`STATEMENT_TIMEOUT`]; lists are
 //! bounded by constants beside their queries.
 
+mod agent;
 mod commit;
 pub(crate) mod database;
 mod error;
@@ -47,6 +48,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use agent::{Agent, AgentReport, Paused, REPORT_EVERY, SILENT_AFTER, agent_key};
 pub use commit::{ChainHead, Committed, ImportedCommit, MAX_GAPS_LISTED};
 pub use database::STATEMENT_TIMEOUT;
 pub(crate) use database::on;
@@ -65,7 +67,7 @@ pub use location::database_path;
 pub(crate) use migrate::History;
 pub use source::{Destination, DestinationId, Source, SourceId};
 pub use status::{DestinationStatus, FailingFile, MAX_FAILURES_READ, SourceStatus};
-pub use trouble::Trouble;
+pub use trouble::{Trouble, TroubleScope};
 pub use upload::Upload;
 
 /// How long a writer waits for another's transaction.

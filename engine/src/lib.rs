@@ -5,7 +5,7 @@
 //! | tier | modules | feature |
 //! |---|---|---|
 //! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`layout`] [`digest`] [`retry`] [`exit`] | |
-//! | 1 I/O edge | [`store`] [`keyring`] [`clock`] [`durable_fs`] [`config`] | |
+//! | 1 I/O edge | [`store`] [`keyring`] [`clock`] [`durable_fs`] [`config`] [`terminal`] | |
 //! | 2 state | `ledger` | `ledger` |
 //! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `daemon` `cli` `failpoint` | `daemon` |
 
@@ -27,6 +27,8 @@ pub mod keyring;
 pub mod layout;
 #[cfg(feature = "ledger")]
 pub mod ledger;
+#[cfg(feature = "daemon")]
+mod lock_file;
 pub mod manifest;
 #[cfg(feature = "daemon")]
 pub mod pipeline;
@@ -38,6 +40,7 @@ pub mod retry;
 #[cfg(feature = "daemon")]
 pub mod spool;
 pub mod store;
+pub mod terminal;
 #[cfg(feature = "daemon")]
 pub mod watch;
 

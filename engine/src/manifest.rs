@@ -53,7 +53,7 @@ pub struct Entry {
     pub base_backup: Option<String>,
     /// The entry before this one at the same destination; none for the first.
     pub previous: Option<Predecessor>,
-    /// Program and version that wrote the entry.
+    /// Who wrote the entry, for people: program, version, host, and a spool's id. Any text is read.
     pub writer: String,
     /// When the entry was written.
     pub written_at: Timestamp,

@@ -1,8 +1,7 @@
 //! The life of one binlog file: seal → upload → verify → commit.
 //!
 //! # Owns
-//! The order of the steps for one file and destination, and what they share: sealing happens once
-//! per file, whichever destination's job comes first.
+//! The order of the steps for one file and destination.
 //!
 //! # Invariants
 //! - I1: object → verified → manifest → watermark → acknowledge. Each step takes what only the step
@@ -10,32 +9,41 @@
 //! - I3: a file commits only when every known file below it has committed at that destination.
 //! - Each step finds the work of an earlier, killed attempt and goes on from there.
 //!
+//! # Cancellation
+//! Cooperative: an attempt that is told to stop finishes the write that it has under way (a part, a put, a
+//! completion, an entry) and begins nothing more ([`stop`]). One that is dropped instead, after the grace, is as
+//! safe as one that is killed.
+//!
 //! # Limits
 //! One job is one file; how many run is the queue's affair.
 
 pub mod commit;
 mod error;
+pub mod orphans;
 pub mod seal;
+mod sealing;
+mod stop;
+#[cfg(test)]
+mod tests;
 pub mod upload;
 
 use std::collections::HashMap;
-use std::io::Read;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
+use self::commit::Commit;
 pub use self::error::PipelineError;
+pub use self::sealing::SealLocks;
+use self::sealing::{Origin, Subject};
+use self::upload::Upload;
 use crate::archive::ObjectIdentity;
 use crate::clock::Clock;
 use crate::failpoint::failpoint;
 use crate::keyring::Keyring;
 use crate::layout::SourceIdentity;
-use crate::ledger::{Committed, DestinationId, FileKey, FileRow, Ledger, SealedPayload, SourceId};
-use crate::queue::{ArchiveJob, Handler, JobFailure, JobRun};
+use crate::ledger::{Committed, DestinationId, Ledger, SourceId};
+use crate::queue::{ArchiveJob, Handler, JobFailure, JobRun, Route};
 use crate::spool::Spool;
 use crate::store::ObjectStore;
-
-use seal::Sealed;
-use upload::Upload;
 
 /// A configured source, as the pipeline needs it.
 #[derive(Debug, Clone)]
@@ -52,7 +60,7 @@ pub struct Pipeline {
     /// SQL state.
     pub ledger: Ledger,
     /// The key-encryption key.
-    pub keyring: Keyring,
+    pub keyring: Arc<Keyring>,
     /// Pins and sealed objects.
     pub spool: Spool,
     /// zstd level.
@@ -70,25 +78,29 @@ pub struct Pipeline {
 #[async_trait::async_trait]
 impl Handler for Pipeline {
     async fn archive(&self, job: &ArchiveJob, run: &JobRun) -> Result<Committed, JobFailure> {
-        let outcome = tokio::select! {
-            outcome = self.archive_one(job, run) => outcome,
-            () = run.cancel().cancelled() => Err(PipelineError::Stopping),
-        };
+        let outcome = self.archive_one(job, run).await;
         outcome.map_err(|error| JobFailure::of(&error, error.retry_class()))
     }
 }
 
 impl Pipeline {
+    /// Where the files of a route come from and go to.
+    fn ends_of(&self, route: Route) -> Result<(&Source, &dyn ObjectStore), PipelineError> {
+        let unconfigured = |what| PipelineError::Unconfigured { what };
+        let source = self.sources.get(&route.source);
+        let store = self.stores.get(&route.destination);
+        Ok((
+            source.ok_or_else(|| unconfigured("source"))?,
+            store.ok_or_else(|| unconfigured("destination"))?.as_ref(),
+        ))
+    }
+
     async fn archive_one(
         &self,
         job: &ArchiveJob,
         run: &JobRun,
     ) -> Result<Committed, PipelineError> {
-        let unconfigured = |what| PipelineError::Unconfigured { what };
-        let source = self.sources.get(&job.route.source);
-        let source = source.ok_or_else(|| unconfigured("source"))?;
-        let store = self.stores.get(&job.route.destination);
-        let store = store.ok_or_else(|| unconfigured("destination"))?.as_ref();
+        let (source, store) = self.ends_of(job.route)?;
         let file = self
             .ledger
             .file(job.file())
@@ -100,8 +112,17 @@ impl Pipeline {
             file_name: file.name.clone(),
         };
 
-        let sealed = self.seal_once(&file, &identity).await?;
+        let stop = run.cancel();
+        let subject = Subject {
+            source: &source.name,
+            file: file.key,
+            route: job.route,
+            identity: &identity,
+            stop,
+        };
+        let (sealed, origin) = self.sealed(subject).await?;
         let upload = Upload {
+            source: &source.name,
             store,
             destination: job.route.destination,
             file: file.key,
@@ -111,8 +132,11 @@ impl Pipeline {
             spooled: &self.spool.seal_path(&identity),
             ledger: &self.ledger,
             keyring: &self.keyring,
+            stop,
         };
-        let verified = upload.run(run.attempt() > 1).await?;
+        let tried_before = origin == Origin::Spool || run.attempt() > 1;
+        let verified = upload.run(tried_before).await?;
+        failpoint!("verified");
 
         failpoint!("before-turn");
         let previous = self.ledger.previous_file(file.key).await?;
@@ -123,9 +147,17 @@ impl Pipeline {
             .ledger
             .chain_head(job.route.source, job.route.destination)
             .await?;
-        let now = self.clock.now();
-        let committed =
-            commit::commit(store, &identity, &sealed, verified, head.as_ref(), now).await?;
+        stop::check(stop)?;
+        let commit = Commit {
+            store,
+            source: &source.name,
+            identity: &identity,
+            sealed: &sealed,
+            head: head.as_ref(),
+            writer: self.spool.writer(),
+            now: self.clock.now(),
+        };
+        let committed = commit.run(verified).await?;
         tracing::info!(
             source = source.name,
             file = file.name,
@@ -135,136 +167,5 @@ impl Pipeline {
             "archived"
         );
         Ok(committed)
-    }
-
-    /// The sealed file: an earlier attempt's, if the spool still holds it, else sealed now under a
-    /// new data key (TRAPS 30).
-    async fn seal_once(
-        &self,
-        file: &FileRow,
-        identity: &ObjectIdentity,
-    ) -> Result<Sealed, PipelineError> {
-        let lock = self.seals.of(file.key);
-        let _guard = lock.lock().await;
-        // Read behind the lock: another destination's job may just have sealed it.
-        let recorded = self
-            .ledger
-            .file(file.key)
-            .await?
-            .and_then(|file| file.sealed);
-        if let Some(sealed) = recorded.and_then(|payload| Sealed::read(&payload))
-            && self.spool_holds(&sealed, identity).await?
-        {
-            return Ok(sealed);
-        }
-        let key = self.keyring.new_data_key(identity).await?;
-        let named = file
-            .path
-            .clone()
-            .unwrap_or_else(|| file.name.clone().into());
-        let path = self.spool.readable(identity, &named);
-        let work = {
-            let (identity, spool, level) = (identity.clone(), self.spool.clone(), self.level);
-            move || seal::seal(&path, &identity, key, level, &spool)
-        };
-        let (sealed, fingerprint) = blocking(work).await??;
-        self.ledger
-            .record_sealed(file.key, &sealed.payload()?)
-            .await?;
-        self.ledger.set_fingerprint(file.key, fingerprint).await?;
-        flag(&sealed, identity);
-        Ok(sealed)
-    }
-
-    /// Is the sealed object in the spool still the one that the ledger knows?
-    async fn spool_holds(
-        &self,
-        sealed: &Sealed,
-        identity: &ObjectIdentity,
-    ) -> Result<bool, PipelineError> {
-        let path = self.spool.seal_path(identity);
-        let (size, crc32c) = (sealed.facts.size, sealed.facts.crc32c);
-        // One that cannot be read is sealed anew.
-        blocking(move || spooled_as(&path, size, crc32c).unwrap_or(false)).await
-    }
-}
-
-impl Sealed {
-    fn payload(&self) -> Result<SealedPayload, PipelineError> {
-        serde_json::to_string(self)
-            .map(SealedPayload)
-            .map_err(PipelineError::Payload)
-    }
-
-    /// None when another version wrote it: the file is sealed anew.
-    fn read(payload: &SealedPayload) -> Option<Self> {
-        serde_json::from_str(&payload.0).ok()
-    }
-}
-
-/// Says what is odd about a file. It is archived all the same.
-fn flag(sealed: &Sealed, identity: &ObjectIdentity) {
-    let file = &identity.file_name;
-    if let Some(damage) = &sealed.summary.damage {
-        let (offset, reason) = (damage.offset, &damage.reason);
-        tracing::warn!(
-            file,
-            offset,
-            reason,
-            "damaged: archived byte for byte, and flagged"
-        );
-    } else if let Some(obstacle) = &sealed.summary.obstacle {
-        let (offset, reason) = (obstacle.offset, &obstacle.reason);
-        tracing::warn!(
-            file,
-            offset,
-            reason,
-            "a replay must not pass this unasked: archived, and flagged"
-        );
-    }
-}
-
-/// Runs `work` where it may block. A panic in it goes on here.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, PipelineError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => Ok(value),
-        Err(join) if join.is_panic() => std::panic::resume_unwind(join.into_panic()),
-        // The runtime is shutting down.
-        Err(_) => Err(PipelineError::Stopping),
-    }
-}
-
-/// Does the file at `path` have this size and CRC32C?
-fn spooled_as(path: &Path, size: u64, crc32c: u32) -> std::io::Result<bool> {
-    let mut file = std::fs::File::open(path)?;
-    if file.metadata()?.len() != size {
-        return Ok(false);
-    }
-    let mut buffer = vec![0; seal::READ_SIZE];
-    let mut found = 0;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(found == crc32c),
-            read => found = crc32c::crc32c_append(found, buffer.get(..read).unwrap_or_default()),
-        }
-    }
-}
-
-/// One lock per file under way, so that two destinations do not seal it twice.
-#[derive(Debug, Default)]
-pub struct SealLocks(Mutex<HashMap<FileKey, Weak<tokio::sync::Mutex<()>>>>);
-
-impl SealLocks {
-    fn of(&self, file: FileKey) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|_, lock| lock.strong_count() > 0);
-        if let Some(lock) = locks.get(&file).and_then(Weak::upgrade) {
-            return lock;
-        }
-        let lock = Arc::new(tokio::sync::Mutex::new(()));
-        locks.insert(file, Arc::downgrade(&lock));
-        lock
     }
 }

@@ -55,6 +55,7 @@ pub use handler::{Handler, JobRun};
 pub use lane::SAFETY_POLL;
 use lane::{Labels, Lane};
 pub use owner::{Claim, Claims, Ownership, OwnershipError};
+pub(crate) use policy::backoff_within;
 pub use policy::{
     AFTER_CAP, BACKOFF_BASE, BACKOFF_CAP, CANCELLED_RETRY, LONGEST_DELAY, STALLED_RETRY,
 };
@@ -106,7 +107,7 @@ pub enum QueueError {
 /// What [`Queue::enqueue`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Enqueued {
-    /// Files that the ledger did not know.
+    /// Files that the ledger did not know, or not where they lie.
     pub files: u64,
     /// Jobs that were neither queued nor done.
     pub jobs: u64,
@@ -291,6 +292,27 @@ impl Queue {
                 .send_modify(|board| board.set_head(route, head.sequence));
         }
         Ok(())
+    }
+
+    /// Drops the jobs of a route up to its head, whose lanes do not run yet: commits came to the ledger by another way
+    /// ([`Ledger::import_commits`]), so they are done, or can't be any more (the chain takes nothing in below its
+    /// head). Returns how many there were.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn drop_overtaken(&self, route: Route) -> Result<u64, QueueError> {
+        let head = self.ledger.chain_head(route.source, route.destination);
+        let Some(head) = head.await? else {
+            return Ok(0);
+        };
+        let mut tx = self.ledger.begin().await?;
+        let mut dropped = 0;
+        for lane in 0..self.config.lanes {
+            let lane = LaneName { route, lane };
+            dropped += jobs::delete_up_to(&mut tx, lane, head.sequence).await?;
+        }
+        tx.commit().await?;
+        Ok(dropped)
     }
 
     /// Waits until the lanes of these routes run and every one of them rests: nothing queued, or the head stalled,

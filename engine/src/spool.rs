@@ -1,6 +1,7 @@
 //! The spool: pins that keep the server's files alive, and sealed objects on their way out.
 //!
 //! ```text
+//! <dir>/id                                                       by which entries name this archiver
 //! <dir>/pin/<server_uuid>-<incarnation>/<sequence>-<file name>   hard link to the server's file
 //! <dir>/seal/<server_uuid>-<incarnation>/<sequence>.gtb          sealed object
 //! <dir>/seal/<server_uuid>-<incarnation>/.<random>               one being written
@@ -11,99 +12,36 @@
 //!   replaces another pin: the same name with another inode is a conflict.
 //! - A sealed object appears under its name only whole and fsynced.
 //! - Nothing is removed before the file is committed at every destination.
+//! - Sealing begins only where there is room for it ([`Spool::admit`]), and what it writes beyond that leaves
+//!   nothing behind.
 //!
 //! # After a crash
 //! Pins and sealed objects are found again by name; a half-written seal is a dot file, which
 //! [`Spool::sweep_unfinished`] removes.
 
+mod admission;
+mod error;
+mod expectation;
+mod usage;
+mod writer;
+
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
+use self::admission::Admission;
+pub use self::admission::{ADMISSION_POLL, FULL_PAUSE_MAX, Need, Room};
+use self::error::io_error;
+pub use self::error::{SpoolError, is_full};
+pub use self::usage::{Paused, SpoolUsage};
+pub use self::writer::Writer;
 use crate::archive::ObjectIdentity;
 use crate::config::SpoolConfig;
 use crate::durable_fs;
-use crate::exit::{Diagnose, Exit};
 use crate::layout::{SEQUENCE_DIGITS, Sequence, SourceIdentity};
-use crate::retry::RetryClass;
-
-/// Free space asked for before sealing, as a share of the file's size: twice the expected
-/// compressed size, where a ratio of two is expected of any binlog.
-const ADMIT_SHARE: u64 = 1;
-
-/// Why the spool could not do its work.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolError {
-    /// A system call failed.
-    #[error("{action} {}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// The pin's name holds another file.
-    #[error("{} already pins another file than {}", pin.display(), file.display())]
-    Conflict {
-        /// The pin.
-        pin: PathBuf,
-        /// The server's file.
-        file: PathBuf,
-    },
-    /// Sealing must wait for room.
-    #[error("{} has {free} bytes free, {needed} are needed", dir.display())]
-    Full {
-        /// The spool.
-        dir: PathBuf,
-        /// Free for this user.
-        free: u64,
-        /// Reserve and file together.
-        needed: u64,
-    },
-}
-
-impl SpoolError {
-    /// May it go away by itself?
-    pub fn retry_class(&self) -> RetryClass {
-        match self {
-            Self::Io { .. } => RetryClass::Backoff,
-            Self::Conflict { .. } => RetryClass::Never,
-            Self::Full { .. } => RetryClass::After(std::time::Duration::from_secs(15)),
-        }
-    }
-}
-
-impl Diagnose for SpoolError {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Io { .. } => Exit::Unexpected,
-            Self::Conflict { .. } => Exit::Conflict,
-            Self::Full { .. } => Exit::Transient,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Io { .. } => {
-                "check the folder's owner, mode and disk: gtide must be able to write there"
-                    .to_owned()
-            }
-            Self::Conflict { .. } => {
-                "the numbering began anew: after RESET BINARY LOGS AND GTIDS, a \
-                restore or a clone, raise `incarnation` of this [[source]] by one"
-                    .to_owned()
-            }
-            Self::Full { .. } => "free space there, or lower [spool] reserve; pins keep the files \
-                alive meanwhile"
-                .to_owned(),
-        })
-    }
-}
 
 /// What became of a wish to pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,27 +66,35 @@ pub struct PinnedFile {
     pub path: PathBuf,
 }
 
-/// The spool's folder.
+/// The spool's folder. All clones share what they promise of its room.
 #[derive(Debug, Clone)]
 pub struct Spool {
     dir: PathBuf,
     reserve: u64,
     pin: bool,
+    admission: Arc<Admission>,
+    writer: Arc<Writer>,
 }
 
 impl Spool {
-    /// Makes the folder if need be.
+    /// Makes the folder and its id if need be.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// When they can't be made.
     pub fn open(config: &SpoolConfig) -> Result<Self, SpoolError> {
-        let spool = Self {
+        make_dir(&config.dir)?;
+        Ok(Self {
             dir: config.dir.clone(),
             reserve: config.reserve,
             pin: config.pin,
-        };
-        make_dir(&spool.dir)?;
-        Ok(spool)
+            admission: Arc::default(),
+            writer: Arc::new(Writer::of_spool(&config.dir)?),
+        })
+    }
+
+    /// Who writes entries from this spool.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
     }
 
     fn pin_dir(&self, source: &SourceIdentity) -> PathBuf {
@@ -242,28 +188,6 @@ impl Spool {
         Ok(pinned)
     }
 
-    /// Is there room to seal a file of `size` bytes?
-    ///
-    /// # Errors
-    /// [`SpoolError::Full`] when not: wait and ask again.
-    pub fn admit(&self, size: u64) -> Result<(), SpoolError> {
-        let stat = rustix::fs::statvfs(&self.dir)
-            .map_err(|errno| io_error("statvfs", &self.dir)(errno.into()))?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let needed = self
-            .reserve
-            .saturating_add(size.saturating_mul(ADMIT_SHARE));
-        if free >= needed {
-            Ok(())
-        } else {
-            Err(SpoolError::Full {
-                dir: self.dir.clone(),
-                free,
-                needed,
-            })
-        }
-    }
-
     /// A nameless place to write a sealed object to; [`Spool::keep`] gives it its name.
     ///
     /// # Errors
@@ -299,15 +223,16 @@ impl Spool {
     /// # Errors
     /// I/O errors other than that it is gone already.
     pub fn clear(&self, file: &ObjectIdentity) -> Result<(), SpoolError> {
-        for path in [self.seal_path(file), self.pin_path(file)] {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_error("remove", &path)(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        remove(&self.seal_path(file))?;
+        remove(&self.pin_path(file))
+    }
+
+    /// Lets go of a pin, and of nothing else.
+    ///
+    /// # Errors
+    /// I/O errors other than that it is gone already.
+    pub fn unpin(&self, file: &ObjectIdentity) -> Result<(), SpoolError> {
+        remove(&self.pin_path(file))
     }
 
     /// Removes what a killed process left half-written. Only the owner of the queue may call it.
@@ -336,6 +261,15 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
         .collect()
 }
 
+fn remove(path: &Path) -> Result<(), SpoolError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn folder(source: &SourceIdentity) -> String {
     format!("{}-{}", source.server_uuid, source.incarnation)
 }
@@ -359,13 +293,4 @@ fn same_file(pin: &Path, file: &Path) -> Result<Pin, SpoolError> {
 
 fn make_dir(path: &Path) -> Result<(), SpoolError> {
     durable_fs::create_dir_all(path).map_err(io_error("create", path))
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> SpoolError {
-    let path = path.to_owned();
-    move |source| SpoolError::Io {
-        action,
-        path: path.clone(),
-        source,
-    }
 }

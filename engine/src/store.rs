@@ -147,6 +147,9 @@ pub struct PendingUpload {
     pub id: UploadId,
     /// When it was begun, by the store's clock.
     pub started: Timestamp,
+    /// How long ago that is, by the same clock: this machine's may be wrong. Zero when the store does not tell the
+    /// time.
+    pub age: Duration,
 }
 
 impl PendingUpload {

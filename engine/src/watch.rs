@@ -8,9 +8,11 @@
 //! - A file is closed when the index names a successor (TRAPS 2); no server is asked (TRAPS 13).
 //! - The index is opened anew for each scan (TRAPS 12).
 //! - A file is pinned before it is queued.
-//! - A name that is archived already is the same file, or a conflict that stops the source: by its
+//! - A name that is known already is the same file, or a conflict that stops the source: by its
 //!   fingerprint, and where that is new, by its SHA-256 (TRAPS 14). That is settled before anything
-//!   new is queued.
+//!   new is queued. What is new meanwhile is pinned for the next incarnation ([`newcomers`]).
+//! - A file is queued for all destinations at once. Those that a destination lacks when it is opened (a new one, or the
+//!   ledger was lost) are queued for it then, above its head: below it the chain takes nothing in.
 //!
 //! # After a crash
 //! A scan is idempotent: what it found and did not queue is found again.
@@ -19,120 +21,41 @@
 //! A scan costs one `stat` for each file in the index. Events only hasten it: every [`POLL`] one is
 //! due anyway, since inotify sees nothing on some filesystems and may drop events on any.
 
+mod compare;
 mod error;
 pub mod events;
+mod lost;
+mod newcomers;
+mod pins;
+mod server;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use uuid::Uuid;
-
 pub use self::error::WatchError;
-use crate::archive::ObjectIdentity;
+pub use self::pins::{Inode, Pins, pin_closed, present_inodes};
+pub use self::server::{read_index, server_uuid};
 use crate::binlog::End;
-use crate::binlog::index::{self, IndexEntry};
+use crate::binlog::index::IndexEntry;
 use crate::config::SourceConfig;
-use crate::digest::Digest;
-use crate::layout::{Sequence, SourceIdentity};
-use crate::ledger::{
-    DestinationId, FileKey, Fingerprint, KnownFile, NewFile, SourceId, WaitingFile,
-};
-use crate::pipeline::seal::{self, SealError};
-use crate::queue::Queue;
-use crate::spool::{Pin, PinnedFile, Spool, SpoolError};
+use crate::exit::{Diagnose, Exit};
+use crate::failpoint::failpoint;
+use crate::layout::Sequence;
+use crate::ledger::{DestinationId, Fingerprint, KnownFile, NewFile};
+use crate::pipeline::seal;
+use crate::spool::{Pin, SpoolError};
+use pins::Held;
 
 /// A scan is due this often even when nothing was heard.
 pub const POLL: Duration = Duration::from_secs(5);
-
-/// The largest index that is read: 2 million names of 64 bytes.
-const MAX_INDEX_LEN: u64 = 128 * 1024 * 1024;
-
-/// The `server_uuid` of a configured source: the configuration's, else that of `auto.cnf`.
-///
-/// # Errors
-/// When `auto.cnf` cannot be read or holds none.
-pub fn server_uuid(config: &SourceConfig) -> Result<Uuid, WatchError> {
-    if let Some(uuid) = config.server_uuid {
-        return Ok(uuid);
-    }
-    let path = config.datadir.join("auto.cnf");
-    let text = std::fs::read_to_string(&path).map_err(|source| WatchError::Read {
-        path: path.clone(),
-        source,
-    })?;
-    text.lines()
-        .filter_map(|line| line.split_once('='))
-        .filter(|(key, _)| matches!(key.trim(), "server-uuid" | "server_uuid"))
-        .find_map(|(_, value)| value.trim().parse().ok())
-        .ok_or(WatchError::NoServerUuid { path })
-}
-
-/// Pins every closed file, archived already or not: [`Watch::first_scan`] lets go of the former.
-/// It needs nothing but the filesystem, so it can be done while no destination can be reached.
-///
-/// # Errors
-/// When the index cannot be read. A file that cannot be pinned is told of by the first scan.
-pub fn pin_closed(
-    config: &SourceConfig,
-    identity: &SourceIdentity,
-    spool: &Spool,
-) -> Result<(), WatchError> {
-    let listed = read_index(config)?;
-    let closed = listed.len().saturating_sub(1);
-    for entry in listed.into_iter().take(closed) {
-        let file = ObjectIdentity {
-            source: identity.clone(),
-            sequence: entry.sequence,
-            file_name: entry.file_name,
-        };
-        if let Err(error @ SpoolError::Conflict { .. }) = spool.pin(&file, &entry.path) {
-            return Err(error.into());
-        }
-    }
-    Ok(())
-}
-
-fn read_index(config: &SourceConfig) -> Result<Vec<IndexEntry>, WatchError> {
-    let path = &config.index;
-    let read = |source| WatchError::Read {
-        path: path.clone(),
-        source,
-    };
-    let metadata = std::fs::metadata(path).map_err(read)?;
-    if !metadata.is_file() {
-        // A pipe would be waited for.
-        return Err(WatchError::NotAFile { path: path.clone() });
-    }
-    let len = metadata.len();
-    if len > MAX_INDEX_LEN {
-        return Err(WatchError::TooLong {
-            path: path.clone(),
-            len,
-        });
-    }
-    let bytes = std::fs::read(path).map_err(read)?;
-    index::parse_index(&bytes, &config.datadir).map_err(|source| WatchError::Index {
-        path: path.clone(),
-        source,
-    })
-}
 
 /// One source under watch.
 #[derive(Debug)]
 pub struct Watch {
     /// Its configuration.
     pub config: SourceConfig,
-    /// Whose files.
-    pub identity: SourceIdentity,
-    /// The source in the ledger.
-    pub source: SourceId,
-    /// Where its files go.
-    pub destinations: Vec<DestinationId>,
-    /// Where pins go.
-    pub spool: Spool,
-    /// Where jobs go.
-    pub queue: Arc<Queue>,
+    /// What is held of its files.
+    pub pins: Pins,
     /// Take the last file too, when it ends in ROTATE or STOP.
     pub include_last: bool,
 }
@@ -146,49 +69,66 @@ pub struct Scan {
     pub active: Option<String>,
     /// Files lost before they were archived.
     pub lost: Vec<String>,
-    /// Files that the archive does not have although it has later ones. They are not queued: the
-    /// chain cannot take them in any more.
+    /// Files that the archive does not have although it has later ones. They are not queued where
+    /// that is so: the chain cannot take them in any more.
     pub late: Vec<String>,
     /// Why new files could not be pinned.
     pub unpinned: Option<String>,
 }
 
+/// Files to be queued.
+#[derive(Debug, Default)]
+struct Finds {
+    /// Unknown to the ledger: for every destination.
+    new: Vec<NewFile>,
+    /// Known: for destinations that were just opened.
+    known: Vec<NewFile>,
+}
+
 impl Watch {
-    /// Reads the index and queues the closed files that are not known yet.
+    /// Reads the index and queues the closed files that are not known yet; for the `opened` destinations also those
+    /// that are known and that they lack. When there are such, pins of what is committed everywhere are let go, and
+    /// pinned files that neither the index nor the ledger knows are queued, since a pin may be the only copy left.
     ///
     /// # Errors
     /// See [`WatchError`]. A conflict queues nothing.
-    pub async fn scan(&self) -> Result<Scan, WatchError> {
-        self.scan_with(Vec::new()).await
+    pub async fn scan(&self, opened: &[DestinationId]) -> Result<Scan, WatchError> {
+        let outcome = self.try_scan(opened).await;
+        match &outcome {
+            Err(error) if error.exit() == Exit::Conflict => self.hold_newcomers().await?,
+            Ok(_) if !opened.is_empty() => self.let_newcomers_go()?,
+            _ => {}
+        }
+        outcome
     }
 
-    async fn scan_with(&self, pinned: Vec<PinnedFile>) -> Result<Scan, WatchError> {
+    async fn try_scan(&self, opened: &[DestinationId]) -> Result<Scan, WatchError> {
         let mut scan = Scan::default();
+        let held = if opened.is_empty() {
+            Vec::new()
+        } else {
+            self.pins.sort().await?
+        };
         let listed = read_index(&self.config)?;
         let (closed, active) = self.closed(listed.clone()).await;
         scan.active = active;
-
-        let from = closed.first().map_or(Sequence::MAX, |first| first.sequence);
-        let known = self.queue.ledger().known_files(self.source, from).await?;
-        let head = self.head().await?;
-        let mut new = Vec::new();
+        let from = listed.first().map_or(Sequence::MAX, |first| first.sequence);
+        let ledger = self.pins.queue.ledger();
+        let known = ledger.known_files(self.pins.source, from).await?;
+        self.check_numbering(&listed, known.keys().next_back().copied())?;
         for entry in &closed {
             match known.get(&entry.sequence) {
                 Some(known) => self.compare(known, entry).await?,
-                None if Some(entry.sequence) < head => scan.late.push(entry.file_name.clone()),
-                None => new.push(entry),
+                None => self.compare_with_pin(entry).await?,
             }
         }
-        let is_listed =
-            |pin: &PinnedFile| listed.iter().any(|entry| entry.sequence == pin.sequence);
-        let orphans = pinned.into_iter().filter(|pin| !is_listed(pin));
-        let mut files: Vec<NewFile> = orphans.map(|pin| self.orphan(pin)).collect();
-        for entry in new {
-            files.push(self.discover(entry, &mut scan.unpinned)?);
-        }
-        files.sort_by_key(|file| file.key.sequence);
-        scan.queued = self.queue.enqueue(&files, &self.destinations).await?.files;
-        scan.lost = self.give_up_lost(&listed).await?;
+        let heads = self.heads().await?;
+        let lowest = opened.iter().filter_map(|id| heads.get(id)).min().copied();
+        let mut finds = self.unlisted(held, &listed);
+        self.listed(&closed, &known, lowest, &mut finds, &mut scan)?;
+        scan.queued = self.queue(finds, opened, &heads, &mut scan.late).await?;
+        let lost = self.pins.give_up_lost(&self.config.name, &listed);
+        scan.lost = lost.await?;
         Ok(scan)
     }
 
@@ -204,43 +144,54 @@ impl Watch {
         (listed, Some(last.file_name))
     }
 
-    /// The first scan: also clears away what an earlier run left, and queues pinned files that neither
-    /// the index nor the ledger knows, since a pin may be the only copy left.
-    ///
-    /// # Errors
-    /// See [`WatchError`]. A conflict queues nothing.
-    pub async fn first_scan(&self) -> Result<Scan, WatchError> {
-        self.spool.sweep_unfinished(&self.identity)?;
-        let mut unknown = Vec::new();
-        for pin in self.spool.pinned(&self.identity)? {
-            let key = FileKey {
-                source: self.source,
-                sequence: pin.sequence,
-            };
-            if self
-                .queue
-                .ledger()
-                .is_committed_at(key, &self.destinations)
-                .await?
-            {
-                self.spool.clear(&self.file(pin.sequence, &pin.file_name))?;
-            } else if self.queue.ledger().file(key).await?.is_none() {
-                unknown.push(pin);
+    /// The highest sequence that is committed at each destination; 0 where none is.
+    async fn heads(&self) -> Result<BTreeMap<DestinationId, Sequence>, WatchError> {
+        let mut heads = BTreeMap::new();
+        for &destination in &self.pins.destinations {
+            let ledger = self.pins.queue.ledger();
+            let head = ledger.chain_head(self.pins.source, destination).await?;
+            heads.insert(destination, head.map_or(Sequence(0), |head| head.sequence));
+        }
+        Ok(heads)
+    }
+
+    /// Held files that the server no longer lists.
+    fn unlisted(&self, held: Vec<Held>, listed: &[IndexEntry]) -> Finds {
+        let mut finds = Finds::default();
+        for Held { pin, is_known } in held {
+            if listed.iter().any(|entry| entry.sequence == pin.sequence) {
+                continue;
+            }
+            let file = self.pins.orphan(pin);
+            if is_known {
+                finds.known.push(file);
+            } else {
+                finds.new.push(file);
             }
         }
-        self.scan_with(unknown).await
+        finds
     }
 
-    fn file(&self, sequence: Sequence, file_name: &str) -> ObjectIdentity {
-        let source = self.identity.clone();
-        ObjectIdentity {
-            source,
-            sequence,
-            file_name: file_name.to_owned(),
+    /// Closed files that are new, and the known ones above the `lowest` head of the destinations that were opened.
+    fn listed(
+        &self,
+        closed: &[IndexEntry],
+        known: &BTreeMap<Sequence, KnownFile>,
+        lowest: Option<Sequence>,
+        finds: &mut Finds,
+        scan: &mut Scan,
+    ) -> Result<(), WatchError> {
+        for entry in closed {
+            if !known.contains_key(&entry.sequence) {
+                finds.new.push(self.discover(entry, &mut scan.unpinned)?);
+            } else if lowest.is_some_and(|lowest| lowest < entry.sequence) {
+                finds.known.push(self.discover(entry, &mut scan.unpinned)?);
+            }
         }
+        Ok(())
     }
 
-    /// Pins a new file. One that cannot be read is queued all the same: its job says why, in its
+    /// Pins a file. One that cannot be read is queued all the same: its job says why, in its
     /// turn, and it is never passed over in silence.
     fn discover(
         &self,
@@ -251,19 +202,17 @@ impl Watch {
             .ok()
             .as_ref()
             .map(Fingerprint::of);
-        let identity = self.file(entry.sequence, &entry.file_name);
-        match self.spool.pin(&identity, &entry.path) {
+        let identity = self.pins.file(entry.sequence, &entry.file_name);
+        match self.pins.spool.pin(&identity, &entry.path) {
             Ok(Pin::Impossible { reason }) => *unpinned = Some(reason),
-            Err(error @ SpoolError::Conflict { .. }) => return Err(error.into()),
+            // A copy of what is pinned: anything else was refused as a conflict before.
+            Err(SpoolError::Conflict { .. }) => {}
             Err(error) if fingerprint.is_some() && entry.path.is_file() => return Err(error.into()),
             // Held; or no file is there to be linked.
             Ok(Pin::Held) | Err(_) => {}
         }
         Ok(NewFile {
-            key: FileKey {
-                source: self.source,
-                sequence: entry.sequence,
-            },
+            key: self.pins.key(entry.sequence),
             name: entry.file_name.clone(),
             path: Some(entry.path.clone()),
             size: fingerprint.map_or(0, |fingerprint| fingerprint.size),
@@ -271,113 +220,42 @@ impl Watch {
         })
     }
 
-    /// The highest sequence that is committed anywhere.
-    async fn head(&self) -> Result<Option<Sequence>, WatchError> {
-        let mut highest = None;
-        for &destination in &self.destinations {
-            let head = self
-                .queue
-                .ledger()
-                .chain_head(self.source, destination)
-                .await?;
-            highest = highest.max(head.map(|head| head.sequence));
+    /// Queues new files everywhere and known ones at the opened destinations, in both cases above the head. New files
+    /// below a head are `late`.
+    async fn queue(
+        &self,
+        mut finds: Finds,
+        opened: &[DestinationId],
+        heads: &BTreeMap<DestinationId, Sequence>,
+        late: &mut Vec<String>,
+    ) -> Result<u64, WatchError> {
+        let queue = &self.pins.queue;
+        finds.new.sort_by_key(|file| file.key.sequence);
+        finds.known.sort_by_key(|file| file.key.sequence);
+        if !finds.new.is_empty() {
+            failpoint!("pinned");
         }
-        Ok(highest)
-    }
-
-    /// A file that only its pin still holds.
-    fn orphan(&self, pin: PinnedFile) -> NewFile {
-        let fingerprint = std::fs::metadata(&pin.path)
-            .ok()
-            .as_ref()
-            .map(Fingerprint::of);
-        NewFile {
-            key: FileKey {
-                source: self.source,
-                sequence: pin.sequence,
-            },
-            name: pin.file_name,
-            path: Some(pin.path),
-            size: fingerprint.map_or(0, |fingerprint| fingerprint.size),
-            fingerprint,
-        }
-    }
-
-    /// Is the file behind an archived name still the one that was archived?
-    async fn compare(&self, known: &KnownFile, entry: &IndexEntry) -> Result<(), WatchError> {
-        // What is not archived yet is proved to stand still when it is sealed.
-        let Some(archived) = known.sha256 else {
-            return Ok(());
-        };
-        let Ok(metadata) = std::fs::metadata(&entry.path) else {
-            return Ok(());
-        };
-        if known.fingerprint == Some(Fingerprint::of(&metadata)) {
-            return Ok(());
-        }
-        tracing::info!(
-            source = self.config.name,
-            file = entry.file_name,
-            bytes = metadata.len(),
-            "comparing with the archive"
-        );
-        let (local, fingerprint) = digest(entry.path.clone()).await?;
-        if local != archived {
-            return Err(WatchError::Conflict {
-                path: entry.path.clone(),
-                local,
-                archived,
-            });
-        }
-        let key = FileKey {
-            source: self.source,
-            sequence: entry.sequence,
-        };
-        Ok(self
-            .queue
-            .ledger()
-            .set_fingerprint(key, fingerprint)
-            .await?)
-    }
-
-    /// A file that left the index before it was archived and that can't be archived any more (it
-    /// is gone, or what was pinned is no binlog) becomes a gap, said loudly, so that it does not
-    /// hold up those behind it.
-    async fn give_up_lost(&self, listed: &[IndexEntry]) -> Result<Vec<String>, WatchError> {
-        let mut lost = Vec::new();
-        for file in self.queue.ledger().waiting_files(self.source).await? {
-            if listed
-                .iter()
-                .any(|entry| entry.sequence == file.key.sequence)
-            {
-                continue;
+        let highest = heads.values().max().copied().unwrap_or_default();
+        let (ahead, behind): (Vec<_>, Vec<_>) = finds
+            .new
+            .into_iter()
+            .partition(|file| file.key.sequence > highest);
+        late.extend(behind.iter().map(|file| file.name.clone()));
+        let mut queued = 0;
+        for (&destination, &head) in heads {
+            let is_wanted = |file: &&NewFile| file.key.sequence > head;
+            let mut wanted: Vec<NewFile> = behind.iter().filter(is_wanted).cloned().collect();
+            if opened.contains(&destination) {
+                wanted.extend(finds.known.iter().filter(is_wanted).cloned());
+                wanted.sort_by_key(|file| file.key.sequence);
             }
-            if self.can_be_archived(&file).await {
-                continue;
-            }
-            tracing::error!(
-                source = self.config.name,
-                file = file.name,
-                "lost: it left the server's index before it could be archived; the archive has a gap here"
-            );
-            self.queue.give_up(file.key, &self.destinations).await?;
-            lost.push(file.name);
+            queued += queue.enqueue(&wanted, &[destination]).await?.files;
         }
-        Ok(lost)
-    }
-
-    async fn can_be_archived(&self, file: &WaitingFile) -> bool {
-        let identity = self.file(file.key.sequence, &file.name);
-        if self.spool.seal_path(&identity).exists() {
-            return true;
+        queued += queue.enqueue(&ahead, &self.pins.destinations).await?.files;
+        if !ahead.is_empty() {
+            failpoint!("enqueued");
         }
-        let named = file.path.clone().unwrap_or_default();
-        let path = self.spool.readable(&identity, &named);
-        match blocking(move || seal::summarise(&path)).await {
-            Err(SealError::Read { source, .. }) => source.kind() != std::io::ErrorKind::NotFound,
-            Err(SealError::Refused { .. } | SealError::NotAFile { .. }) => false,
-            Ok(_) | Err(_) => true,
-        }
+        Ok(queued)
     }
 }
 
@@ -395,10 +273,6 @@ async fn is_ended(entry: &IndexEntry) -> bool {
         );
     }
     ended
-}
-
-async fn digest(path: PathBuf) -> Result<(Digest, Fingerprint), SealError> {
-    blocking(move || seal::digest(&path)).await
 }
 
 /// Runs `work` where it may block. A panic in it goes on here.

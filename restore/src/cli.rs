@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use engine::config::{self, ReaderConfig};
 use engine::exit::{self, Diagnose, Exit, Failure};
 use engine::keyring::Keyring;
 use engine::layout::{ClusterName, Sequence};
+use engine::terminal::{LogFor, Terminal};
 use futures::TryStreamExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::cat::{self, CatError};
 use crate::destination::Destination;
@@ -18,7 +18,7 @@ use crate::entries;
 use crate::fetch;
 use crate::ls;
 use crate::object::Archive;
-use crate::output::{self, Format, Report};
+use crate::output::{self, Report};
 use crate::range::SequenceRange;
 use crate::selection::{Selection, Selector};
 use crate::source::{SourceFilter, SourceName};
@@ -53,15 +53,8 @@ struct Global {
     /// Only this source: its uuid as `ls` prints it, or the beginning of it, and perhaps /INCARNATION
     #[arg(long, global = true, value_name = "SOURCE", env = "GTIDE_SOURCE")]
     source: Option<SourceName>,
-    /// How results are written to stdout
-    #[arg(long, global = true, value_enum, default_value_t = Format::Human, env = "GTIDE_FORMAT")]
-    format: Format,
-    /// When to use colour; `NO_COLOR` is respected
-    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto)]
-    color: ColorChoice,
-    /// Say more on stderr; twice for everything
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    terminal: Terminal,
 }
 
 #[derive(Debug, Subcommand)]
@@ -123,8 +116,7 @@ impl Range {
 /// Runs the program and says how it ended.
 pub fn main() -> Exit {
     let cli = Cli::parse();
-    apply_color(cli.global.color);
-    start_log(cli.global.verbose);
+    cli.global.terminal.start(LogFor::Person);
     match run(&cli) {
         Ok(exit) => exit,
         Err(error) => exit::report(&error),
@@ -284,7 +276,7 @@ impl Session<'_> {
     }
 
     fn print(&self, report: &impl Report, exit: Exit) -> anyhow::Result<Exit> {
-        match output::print(report, self.global.format) {
+        match output::print(report, self.global.terminal.format) {
             Ok(()) => Ok(exit),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Interrupted),
             Err(error) => Err(failed(CatError::Write(error))),
@@ -304,31 +296,4 @@ fn failed(error: impl Diagnose + 'static) -> anyhow::Error {
         hint: error.hint(),
     };
     failure.into()
-}
-
-fn apply_color(choice: ColorChoice) {
-    match choice {
-        ColorChoice::Auto => anstream::ColorChoice::Auto,
-        ColorChoice::Always => anstream::ColorChoice::Always,
-        ColorChoice::Never => anstream::ColorChoice::Never,
-    }
-    .write_global();
-}
-
-/// Log lines go to stderr, for people: this program is run by hand.
-fn start_log(verbose: u8) {
-    let default = match verbose {
-        0 => "warn",
-        1 => "info,engine=debug,restore=debug",
-        _ => "debug,engine=trace,restore=trace",
-    };
-    let filter = EnvFilter::try_from_env("GTIDE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(colour)
-        .without_time()
-        .init();
 }

@@ -4,27 +4,17 @@
 //! not drive a terminal.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io;
 
 use bytesize::ByteSize;
-use clap::ValueEnum;
 use engine::gtid::GtidSet;
 use engine::layout::Sequence;
+use engine::terminal::{self, Format};
 use jiff::Timestamp;
 use serde::Serialize;
 
 /// Version of the JSON reports: additive changes keep it.
 pub const REPORT_VERSION: u32 = 1;
-
-/// For whom a report is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Format {
-    /// Tables and sentences.
-    #[default]
-    Human,
-    /// One JSON document.
-    Json,
-}
 
 /// A report in both forms.
 pub trait Report: Serialize {
@@ -37,15 +27,10 @@ pub trait Report: Serialize {
 /// # Errors
 /// When stdout cannot be written.
 pub fn print(report: &impl Report, format: Format) -> io::Result<()> {
-    let mut out = anstream::stdout().lock();
     match format {
-        Format::Human => out.write_all(report.human().as_bytes())?,
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut out, report)?;
-            out.write_all(b"\n")?;
-        }
+        Format::Human => terminal::print(&report.human()),
+        Format::Json => terminal::print_json(report),
     }
-    out.flush()
 }
 
 /// `text` with its control characters escaped.

@@ -151,7 +151,7 @@ fn wait_for_watermark(workspace: &Workspace, watermark: u64) {
             .unwrap();
         let reached = serde_json::from_slice::<serde_json::Value>(&output.stdout)
             .ok()
-            .and_then(|status| status[0]["watermark"].as_u64());
+            .and_then(|status| status["sources"][0]["watermark"].as_u64());
         if reached >= Some(watermark) {
             return;
         }
@@ -195,7 +195,7 @@ fn assert_gtids_are_the_servers(workspace: &Workspace, mysqld: &Mysqld) {
         .args(["status", "--format", "json"])
         .output()
         .unwrap();
-    let archived = json(&output)[0]["gtid_executed"]
+    let archived = json(&output)["sources"][0]["gtid_executed"]
         .as_str()
         .unwrap()
         .to_owned();

@@ -11,11 +11,19 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod running;
 mod workspace;
 
+mod adopt;
+mod clock;
+mod destinations;
+mod disk;
 mod fixtures;
+mod identity;
 mod init;
 mod live;
 mod rebuild;
 mod refused;
 mod seal_memory;
+mod sources;
+mod standby;

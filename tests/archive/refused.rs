@@ -126,7 +126,7 @@ fn a_source_that_cannot_be_opened_is_said_every_time() {
         .output()
         .unwrap();
     assert_eq!(code(&status), 2, "{}", stderr(&status));
-    let error = json(&status)[0]["stopped"]["error"]
+    let error = json(&status)["sources"][0]["stopped"]["error"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -143,7 +143,10 @@ fn a_source_that_cannot_be_opened_is_said_every_time() {
         .args(["status", "--format", "json"])
         .output()
         .unwrap();
-    assert_eq!(json(&status)[0]["stopped"], serde_json::Value::Null);
+    assert_eq!(
+        json(&status)["sources"][0]["stopped"],
+        serde_json::Value::Null
+    );
 }
 
 #[test]

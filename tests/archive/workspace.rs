@@ -79,11 +79,14 @@ impl Workspace {
         self.path().join("archive")
     }
 
+    /// The only source's folder in the archive.
+    pub fn archived_folder(&self) -> PathBuf {
+        only_folder(&only_folder(&self.archive().join("test")))
+    }
+
     /// Files in the archive below a folder of the source, by name.
     pub fn archived(&self, kind: &str) -> Vec<String> {
-        let cluster = self.archive().join("test");
-        let server = only_folder(&cluster);
-        let mut names: Vec<String> = fs::read_dir(only_folder(&server).join(kind))
+        let mut names: Vec<String> = fs::read_dir(self.archived_folder().join(kind))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
@@ -92,10 +95,15 @@ impl Workspace {
     }
 
     pub fn gtide(&self) -> Command {
+        Self::gtide_with(&self.config())
+    }
+
+    /// With another configuration.
+    pub fn gtide_with(config: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gtide"));
         command
             .arg("--config")
-            .arg(self.config())
+            .arg(config)
             .env_remove("GTIDE_LOG")
             .env("NO_COLOR", "1");
         command

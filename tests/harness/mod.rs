@@ -29,10 +29,13 @@ mod postgres;
 mod process;
 mod proxy;
 mod seaweedfs;
+mod tcp;
 
 pub use lab::lab_program;
 pub use mysqld::Mysqld;
 pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
-pub use proxy::{Act, Proxy, Rule};
+pub use process::{Process, tail, wait_until};
+pub use proxy::{Act, Proxy, Rule, Seen};
 pub use seaweedfs::SeaweedFs;
+pub use tcp::{Line, TcpProxy};

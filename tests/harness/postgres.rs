@@ -19,7 +19,6 @@ const SETTINGS: &[&str] = &[
     "full_page_writes=off",
     "shared_buffers=32MB",
     "max_wal_size=64MB",
-    "unix_socket_directories=",
 ];
 
 /// How often another port is tried when somebody was quicker.
@@ -84,6 +83,8 @@ impl Postgres {
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
+        let sockets = format!("unix_socket_directories={}", self.dir.path().display());
+        command.args(["-c", &sockets]);
         let mut process = Process::start(&mut command, &log);
         let is_up = wait_until(READY_WITHIN, || {
             process.ended().is_some() || self.accepts_connections()
@@ -111,6 +112,12 @@ impl Postgres {
     /// The same for another user.
     pub fn url_of(&self, user: &str, database: &str) -> String {
         format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// `postgres://postgres@/database?…` by a socket in the file system, for those in another network namespace.
+    pub fn socket_url(&self, database: &str) -> String {
+        let (port, dir) = (self.port, self.dir.path().display());
+        format!("postgres://postgres@localhost:{port}/{database}?host={dir}")
     }
 
     /// The port on 127.0.0.1, the same for as long as this value lives.

@@ -1,12 +1,12 @@
 //! The command line of `gtide-tui`.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Parser;
 use engine::config::{self, Config};
 use engine::exit::{self, Exit, Failure};
 use engine::ledger::{Ledger, LedgerError};
+use engine::terminal;
 
 use crate::view;
 
@@ -50,6 +50,6 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     let (width, height) = ratatui::crossterm::terminal::size().unwrap_or(view::DEFAULT_SIZE);
     let frame = view::text(&view::overview(&sources, &troubles, width, height));
     // A reader that went away early has seen what it wanted.
-    let _ = std::io::stdout().write_all(frame.as_bytes());
+    let _ = terminal::print(&frame);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::ledger::{DestinationStatus, SourceStatus, Trouble};
+use engine::ledger::{DestinationStatus, SourceStatus, Trouble, TroubleScope};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
@@ -17,7 +17,7 @@ pub const MIN_SIZE: (u16, u16) = (60, 15);
 /// One line for each source and destination, and below what is in the way.
 pub fn overview(
     sources: &[SourceStatus],
-    stopped: &BTreeMap<String, Trouble>,
+    stopped: &BTreeMap<TroubleScope, Trouble>,
     width: u16,
     height: u16,
 ) -> Buffer {
@@ -99,13 +99,16 @@ fn row(source: &SourceStatus, destination: &DestinationStatus) -> Row<'static> {
     ])
 }
 
-fn troubles(sources: &[SourceStatus], stopped: &BTreeMap<String, Trouble>) -> Vec<Line<'static>> {
+fn troubles(
+    sources: &[SourceStatus],
+    stopped: &BTreeMap<TroubleScope, Trouble>,
+) -> Vec<Line<'static>> {
     let mut lines: Vec<Line<'static>> = stopped
         .iter()
-        .map(|(name, trouble)| {
+        .map(|(scope, trouble)| {
             format!(
                 "{}: stopped: {}",
-                printable(name),
+                printable(&scope.source_name),
                 printable(&trouble.error)
             )
             .into()

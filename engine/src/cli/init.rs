@@ -86,7 +86,7 @@ impl Init {
         };
         durable_fs::create_new(&path, text.as_bytes(), 0o644)
             .with_context(|| format!("write {}", path.display()))?;
-        match global.format {
+        match global.terminal.format {
             Format::Human => super::print(&format!("{}\n", path.display()))?,
             Format::Json => {
                 super::print_json(&serde_json::json!({ "config": path, "key": key }))?;

@@ -22,7 +22,7 @@ impl Key {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<Exit> {
         let Self::New { file } = self;
         let id = keyring::create_key_file(&file)?;
-        match global.format {
+        match global.terminal.format {
             Format::Human => super::print(&format!("{id} in {}\n", file.display()))?,
             Format::Json => {
                 super::print_json(&serde_json::json!({ "key_id": id.as_str(), "file": file }))?;

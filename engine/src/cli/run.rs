@@ -1,5 +1,6 @@
 //! `gtide run`: the archiver, as a daemon or once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -7,11 +8,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Format, Global};
+use crate::clock::SystemClock;
 use crate::config::{self, Config};
-use crate::daemon::{Archiver, Ended, Outcome, Problem};
+use crate::daemon::{Archiver, Outcome, Problem};
 use crate::exit::{self, Exit};
 
-/// Between two attempts to start while a destination cannot be reached.
+/// Between two attempts to start while the database cannot be reached.
 const START_AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -28,7 +30,7 @@ impl Run {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<Exit> {
         let path = config::find(global.config.as_deref())?;
         let config = Config::load(&path)?;
-        let format = global.format;
+        let format = global.terminal.format;
         super::block_on(async move {
             let stop = CancellationToken::new();
             stop_on_signals(stop.clone())?;
@@ -38,8 +40,8 @@ impl Run {
                 tracing::info!("stopped");
                 return Ok(Exit::Ok);
             }
-            let archiver = Archiver::open(&config, self.include_last).await?;
-            match archiver.run_once(stop).await? {
+            let archiver = Archiver::open(&config, Arc::new(SystemClock), self.include_last);
+            match archiver.await?.run_once(stop).await {
                 Some(outcome) => show(&outcome, format),
                 None => Ok(Exit::Interrupted),
             }
@@ -47,30 +49,28 @@ impl Run {
     }
 }
 
-/// While a destination cannot be reached, opening is tried again: each time pins what the server has
-/// closed in the meantime.
+/// While the database cannot be reached, opening is tried again: each time pins what the servers have closed in the
+/// meantime.
 async fn run_daemon(config: &Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut told = None;
     loop {
         let opened = tokio::select! {
-            opened = Archiver::open(config, false) => opened,
+            opened = Archiver::open(config, Arc::new(SystemClock), false) => opened,
             () = stop.cancelled() => return Ok(()),
         };
         let error = match opened {
-            Ok(archiver) => match archiver.run(&stop).await? {
-                Ended::Stopped => return Ok(()),
-                Ended::MoreSources => continue,
-            },
+            Ok(archiver) => return archiver.run(&stop).await,
             Err(error) => error,
         };
         let problem = Problem::of(&error);
         if problem.exit != Exit::Transient {
             return Err(error);
         }
-        tracing::error!(
-            error = problem.error,
-            hint = problem.hint,
-            "cannot start yet"
-        );
+        if told.as_ref() != Some(&problem) {
+            let (error, hint) = (&problem.error, &problem.hint);
+            tracing::error!(error, hint, "cannot start yet");
+            told = Some(problem);
+        }
         tokio::select! {
             () = tokio::time::sleep(START_AGAIN) => {}
             () = stop.cancelled() => return Ok(()),

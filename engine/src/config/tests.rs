@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Config, ReaderConfig};
 use crate::exit::{Diagnose, Exit, chain};
@@ -17,6 +18,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     let folder = fixtures("valid");
     let config = Config::load(&folder.join("least.toml")).unwrap();
     assert_eq!((config.queue.lanes, config.queue.max_attempts), (4, 5));
+    assert_eq!(config.queue.shutdown_grace, Duration::from_secs(30));
     assert_eq!(config.level, 3);
     assert_eq!((config.spool.reserve, config.spool.pin), (2 << 30, true));
     assert_eq!(config.sources[0].datadir, Path::new("/var/lib/mysql"));
@@ -39,6 +41,7 @@ fn every_key_is_read() {
     assert_eq!(config.sources[0].datadir, Path::new("/var/lib/mysql"));
     assert_eq!(config.sources[0].incarnation, 2);
     assert_eq!((config.queue.lanes, config.queue.max_attempts), (8, 3));
+    assert_eq!(config.queue.shutdown_grace, Duration::from_secs(90));
     assert_eq!(config.level, 9);
     assert_eq!((config.spool.reserve, config.spool.pin), (512 << 20, false));
     assert_eq!(config.destinations.len(), 2);
@@ -85,5 +88,5 @@ fn what_cannot_be_meant_is_refused_by_file_and_key() {
         assert!(error.hint().is_some());
         count += 1;
     }
-    assert!(count >= 16);
+    assert!(count >= 19);
 }

@@ -1,58 +1,77 @@
 //! Lets go of pins and sealed objects once their files are committed everywhere.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::parts::Parts;
 use crate::archive::ObjectIdentity;
-use crate::pipeline::{Pipeline, PipelineError};
-use crate::queue::Queue;
+use crate::failpoint::failpoint;
+use crate::layout::SourceIdentity;
+use crate::ledger::{LedgerError, SourceId};
+use crate::spool::SpoolError;
 
 /// The spool is cleared this often at most, and this soon after a commit.
 const CLEAR_EVERY: Duration = Duration::from_secs(1);
 
+/// Why something stays in the spool.
+#[derive(Debug, thiserror::Error)]
+enum ClearError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
 /// Lets go of files soon after they are committed everywhere.
-pub(super) async fn keep_spool_clear(
-    queue: Arc<Queue>,
-    pipeline: Arc<Pipeline>,
-    stop: CancellationToken,
-) {
+pub(super) async fn keep_spool_clear(parts: Arc<Parts>, stop: CancellationToken) {
     let mut seen = 0;
     loop {
-        if let Err(error) = clear_spool(&pipeline).await {
-            let error = anyhow::Error::from(error);
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "the spool could not be cleared"
-            );
+        let owned = parts.owned().clone();
+        clear_and_tell(&parts, &owned).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            done = parts.queue.committed_after(seen) => seen = done,
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            done = queue.committed_after(seen) => seen = done,
+            () = tokio::time::sleep(CLEAR_EVERY) => {}
         }
-        tokio::time::sleep(CLEAR_EVERY).await;
     }
 }
 
-/// Clears what can be cleared now.
-pub(super) async fn clear_spool(pipeline: &Pipeline) -> Result<(), PipelineError> {
-    let destinations: Vec<_> = pipeline.stores.keys().copied().collect();
-    for key in pipeline.ledger.sealed_files().await? {
-        let Some(source) = pipeline.sources.get(&key.source) else {
+/// Clears what can be cleared now of these sources.
+pub(super) async fn clear_and_tell(parts: &Parts, sources: &HashMap<SourceId, SourceIdentity>) {
+    if let Err(error) = clear(parts, sources).await {
+        let error = crate::exit::chain(&error);
+        tracing::warn!(error, "the spool could not be cleared");
+    }
+}
+
+async fn clear(
+    parts: &Parts,
+    sources: &HashMap<SourceId, SourceIdentity>,
+) -> Result<(), ClearError> {
+    let destinations = parts.destination_ids();
+    for key in parts.ledger.sealed_files().await? {
+        let Some(source) = sources.get(&key.source) else {
             continue;
         };
-        if !pipeline.ledger.is_committed_at(key, &destinations).await? {
+        if !parts.ledger.is_committed_at(key, &destinations).await? {
             continue;
         }
-        if let Some(file) = pipeline.ledger.file(key).await? {
-            pipeline.spool.clear(&ObjectIdentity {
-                source: source.identity.clone(),
+        if let Some(file) = parts.ledger.file(key).await? {
+            failpoint!("before-clear");
+            parts.spool.clear(&ObjectIdentity {
+                source: source.clone(),
                 sequence: key.sequence,
                 file_name: file.name,
             })?;
+            failpoint!("cleared");
         }
-        pipeline.ledger.clear_sealed(key).await?;
+        parts.ledger.clear_sealed(key).await?;
     }
     Ok(())
 }

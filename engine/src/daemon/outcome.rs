@@ -4,13 +4,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::exit::{self, Exit};
+use crate::layout::SourceIdentity;
 use crate::ledger::{SourceId, Trouble};
 use crate::queue::Settled;
 
 /// What became of all sources.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Outcome {
-    /// In the order of the configuration, those that could not be opened first.
+    /// In the order of the configuration.
     pub sources: Vec<SourceOutcome>,
 }
 
@@ -79,6 +80,18 @@ impl Problem {
 }
 
 impl Problem {
+    /// A source that another archiver has.
+    pub(super) fn held(identity: &SourceIdentity, by: &str) -> Self {
+        Self {
+            error: format!("{identity} is archived by {by} already"),
+            hint: Some(
+                "let that one do it, or stop it first; `gtide run` without --once stands by and takes over"
+                    .to_owned(),
+            ),
+            exit: Exit::Conflict,
+        }
+    }
+
     /// A file below the archive's head that the archive does not have.
     pub(super) fn late(file: &str) -> Self {
         Self {
@@ -98,14 +111,6 @@ impl SourceOutcome {
         Self {
             name: name.to_owned(),
             ..Self::default()
-        }
-    }
-
-    /// A source that could not even be opened.
-    pub(super) fn stopped(name: &str, problem: Problem) -> Self {
-        Self {
-            problems: vec![problem],
-            ..Self::new(name)
         }
     }
 
@@ -132,24 +137,16 @@ impl SourceOutcome {
             hint: Some("check the queue's database and its disk".to_owned()),
             exit: Exit::Transient,
         }));
+    }
+
+    /// Adds the first gap.
+    pub(super) fn add_gap(&mut self) {
         if let Some((first, last)) = self.gaps.first() {
             self.problems.push(Problem {
                 error: format!("gap: sequences {first} to {last} were never archived"),
                 hint: Some("take a base backup: no recovery can cross the gap".to_owned()),
                 exit: Exit::Gap,
             });
-        }
-    }
-
-    /// Says the problems in the log.
-    pub(super) fn tell(&self) {
-        for problem in &self.problems {
-            tracing::error!(
-                source = self.name,
-                error = problem.error,
-                hint = problem.hint,
-                "source stopped"
-            );
         }
     }
 }

@@ -1,119 +1,180 @@
-//! Scans each source for as long as the archiver runs, and says what is wrong with it once.
+//! Scans a source for as long as this process has it, and says what is wrong with it once.
 
 use std::time::Duration;
 
 use futures::StreamExt;
-use tokio_util::sync::CancellationToken;
+use futures::stream::BoxStream;
+use tokio::sync::watch::Receiver;
 
 use super::Problem;
-use crate::clock::{Clock, SystemClock};
-use crate::exit;
+use super::destination::Opened;
+use super::tenure::Tenure;
+use super::trouble::Troubles;
+use crate::config::SourceConfig;
+use crate::exit::Exit;
+use crate::ledger::DestinationId;
 use crate::retry::RetryClass;
-use crate::watch::{self, Watch, WatchError};
+use crate::watch::{self, POLL, Scan, Watch, WatchError};
 
 /// Events this close together are one scan.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// A source in trouble is scanned again this often.
-pub(super) const TROUBLE_POLL: Duration = Duration::from_mins(1);
+/// A source in trouble that only a person can end is scanned again this often: each time may read whole files.
+const TROUBLE_POLL: Duration = Duration::from_mins(1);
 
-/// Scans one source for as long as the archiver runs.
-pub(super) async fn keep_watch(watch: Watch, stop: CancellationToken) {
-    let name = &watch.config.name;
-    let mut changes = match watch::events::changes(&watch.config.index) {
-        Ok(changes) => changes.left_stream(),
-        Err(error) => {
-            tracing::warn!(source = name, %error, "no inotify: found by polling alone");
-            futures::stream::pending().right_stream()
-        }
-    };
-    let mut trouble = None;
-    let mut unpinned = None;
-    let mut late = Vec::new();
-    let mut begun = false;
-    loop {
-        let outcome = if begun {
-            watch.scan().await
-        } else {
-            watch.first_scan().await
+/// One source under watch, and what was said of it.
+pub(super) struct Watching<'a> {
+    tenure: &'a Tenure,
+    watch: Watch,
+    trouble: &'a mut Troubles,
+    /// Failed scans in a row.
+    failures: u32,
+    unpinned: Option<String>,
+    late: Vec<String>,
+}
+
+/// What a scan means for the next one.
+enum Next {
+    After(Duration),
+    /// The server is another one.
+    Never,
+}
+
+impl<'a> Watching<'a> {
+    pub(super) fn new(
+        tenure: &'a Tenure,
+        config: &SourceConfig,
+        trouble: &'a mut Troubles,
+    ) -> Self {
+        let watch = Watch {
+            config: config.clone(),
+            pins: tenure.pins(),
+            include_last: tenure.parts.include_last,
         };
-        let pause = match outcome {
-            Ok(scan) => {
-                if !begun || trouble.is_some() {
-                    record(&watch, None).await;
+        Self {
+            tenure,
+            watch,
+            trouble,
+            failures: 0,
+            unpinned: None,
+            late: Vec::new(),
+        }
+    }
+
+    /// Scans until the server has another `server_uuid` than the source's. Dropping it between or within scans is
+    /// safe.
+    pub(super) async fn run(mut self, mut openings: Receiver<Opened>) {
+        let mut changes = changes(&self.watch.config);
+        let mut served = Opened::new();
+        loop {
+            let opened = openings.borrow_and_update().clone();
+            let fresh: Vec<_> = opened.difference(&served).copied().collect();
+            let outcome = self.look(&opened, &fresh).await;
+            match &outcome {
+                Ok(_) => served = opened,
+                // What numbering the files are of is for a person to say.
+                Err(error) if Problem::of(error).exit == Exit::Conflict => {}
+                // The database is away, say. Whatever else: what is closed is held, and gone through once it is back.
+                Err(_) => {
+                    served.clear();
+                    let _ = self.tenure.pin_closed(&self.watch.config).await;
                 }
-                begun = true;
-                if trouble.take().is_some() {
-                    tracing::info!(source = name, "scanned again, the trouble is over");
-                }
-                if scan.late != late {
-                    for file in &scan.late {
-                        let Problem { error, hint, .. } = Problem::late(file);
-                        tracing::error!(source = name, error, hint, "gap");
-                    }
-                    late = scan.late;
-                }
-                if scan.unpinned != unpinned {
-                    warn_unpinned(&watch, scan.unpinned.as_deref());
-                    unpinned = scan.unpinned;
-                }
-                watch::POLL
             }
-            // The server is writing a line of its index, say: the next scan will tell.
-            Err(error) if error.retry_class() != RetryClass::Never && trouble.is_none() => {
-                tracing::info!(
-                    source = name,
-                    error = exit::chain(&error),
-                    "scan failed, to be tried again"
-                );
-                watch::POLL
+            let Next::After(pause) = self.judge(outcome).await else {
+                return;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Some(()) = changes.next() => tokio::time::sleep(SETTLE).await,
+                // The senders live as long as the routes.
+                Ok(()) = openings.changed() => {}
+            }
+        }
+    }
+
+    /// One scan; none when the server is another one.
+    async fn look(&self, opened: &Opened, fresh: &[DestinationId]) -> anyhow::Result<Option<Scan>> {
+        let config = &self.watch.config;
+        if watch::server_uuid(config)? != self.tenure.identity.server_uuid {
+            return Ok(None);
+        }
+        // While neither bucket nor ledger can say what is archived, nothing can be said of a file but that it is there.
+        if opened.is_empty() && !self.tenure.has_history().await? {
+            self.tenure.pin_closed(config).await?;
+            return Ok(Some(Scan::default()));
+        }
+        Ok(Some(self.watch.scan(fresh).await?))
+    }
+
+    async fn judge(&mut self, outcome: anyhow::Result<Option<Scan>>) -> Next {
+        match outcome {
+            Ok(None) => Next::Never,
+            Ok(Some(scan)) => {
+                self.failures = 0;
+                self.trouble.clear().await;
+                self.tell(scan);
+                Next::After(POLL)
             }
             Err(error) => {
-                tell_trouble(name, error, &mut trouble);
-                record(&watch, trouble.as_ref()).await;
-                TROUBLE_POLL
+                self.failures = self.failures.saturating_add(1);
+                Next::After(self.judge_failure(&error).await)
             }
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-            Some(()) = changes.next() => tokio::time::sleep(SETTLE).await,
+        }
+    }
+
+    async fn judge_failure(&mut self, error: &anyhow::Error) -> Duration {
+        let watch_error = error.downcast_ref::<WatchError>();
+        let class = watch_error.map(WatchError::retry_class);
+        // The server is writing a line of its index, or makes a new auto.cnf: the next scan will tell.
+        let passes = class != Some(RetryClass::Never)
+            || matches!(
+                watch_error,
+                Some(WatchError::Read { .. } | WatchError::NoServerUuid { .. })
+            );
+        if passes && self.failures == 1 {
+            let name = &self.watch.config.name;
+            let error = format!("{error:#}");
+            tracing::info!(source = name, error, "scan failed, to be tried again");
+            return POLL;
+        }
+        self.trouble.set(Problem::of(error)).await;
+        if passes { POLL } else { TROUBLE_POLL }
+    }
+
+    /// Says what is new.
+    fn tell(&mut self, scan: Scan) {
+        let name = &self.watch.config.name;
+        if scan.late != self.late {
+            for file in &scan.late {
+                let Problem { error, hint, .. } = Problem::late(file);
+                tracing::error!(source = name, error, hint, "gap");
+            }
+            self.late = scan.late;
+        }
+        if scan.unpinned != self.unpinned {
+            warn_unpinned(name, scan.unpinned.as_deref());
+            self.unpinned = scan.unpinned;
         }
     }
 }
 
-/// Says a source's trouble once, not at every scan.
-fn tell_trouble(name: &str, error: WatchError, told: &mut Option<Problem>) {
-    let problem = Problem::of(&error.into());
-    if told.as_ref() != Some(&problem) {
-        tracing::error!(
-            source = name,
-            error = problem.error,
-            hint = problem.hint,
-            "source stopped"
-        );
-        *told = Some(problem);
+fn changes(config: &SourceConfig) -> BoxStream<'static, ()> {
+    match watch::events::changes(&config.index) {
+        Ok(changes) => changes.chain(futures::stream::pending()).boxed(),
+        Err(error) => {
+            let name = &config.name;
+            tracing::warn!(source = name, %error, "no inotify: found by polling alone");
+            futures::stream::pending().boxed()
+        }
     }
 }
 
-pub(super) fn warn_unpinned(watch: &Watch, reason: Option<&str>) {
+pub(super) fn warn_unpinned(source: &str, reason: Option<&str>) {
     if let Some(reason) = reason {
         tracing::warn!(
-            source = watch.config.name,
+            source,
             reason,
             "not pinned: files that the server expires before they are archived would be lost"
         );
-    }
-}
-
-/// Keeps a source's trouble, or that it is over, where `gtide status` finds it.
-pub(super) async fn record(watch: &Watch, problem: Option<&Problem>) {
-    let trouble = problem.map(|problem| problem.trouble(SystemClock.now()));
-    let ledger = watch.queue.ledger();
-    if let Err(error) = ledger
-        .set_trouble(&watch.config.name, trouble.as_ref())
-        .await
-    {
-        tracing::warn!(error = exit::chain(&error), "the ledger cannot be written");
     }
 }

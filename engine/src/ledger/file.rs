@@ -202,7 +202,7 @@ impl Tx {
     }
 
     /// Records those of many files that are not known, in one statement: a restart offers the whole index
-    /// again. Returns how many were new.
+    /// again. A file that was only known from a bucket gets its path. Returns how many were new or found.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
@@ -241,13 +241,15 @@ impl Tx {
                value ->> '$.size', value ->> '$.device', value ->> '$.inode',
                value ->> '$.file_size', value ->> '$.mtime_ns', value ->> '$.path', $2
              FROM json_each($1) WHERE true
-             ON CONFLICT (source, sequence) DO NOTHING",
+             ON CONFLICT (source, sequence) DO UPDATE SET path = excluded.path
+               WHERE files.path IS NULL AND excluded.path IS NOT NULL",
             "INSERT INTO files
                (source, sequence, name, size, device, inode, file_size, mtime_ns, path, discovered_at)
              SELECT source, sequence, name, size, device, inode, file_size, mtime_ns, path, $2
              FROM jsonb_to_recordset($1) AS file (source bigint, sequence bigint, name text,
                size bigint, device bigint, inode bigint, file_size bigint, mtime_ns bigint, path text)
-             ON CONFLICT (source, sequence) DO NOTHING",
+             ON CONFLICT (source, sequence) DO UPDATE SET path = excluded.path
+               WHERE files.path IS NULL AND excluded.path IS NOT NULL",
         );
         let recorded = on!(self, |db| {
             sqlx::query(sql)

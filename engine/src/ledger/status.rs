@@ -127,7 +127,8 @@ impl Ledger {
             .collect()
     }
 
-    async fn queued(&self) -> Result<BTreeMap<Route, u64>, LedgerError> {
+    /// Jobs that are not done, by route.
+    pub(crate) async fn queued(&self) -> Result<BTreeMap<Route, u64>, LedgerError> {
         let mut queued = BTreeMap::new();
         if !self.has_jobs().await? {
             return Ok(queued);

@@ -282,6 +282,8 @@ on_both![
     a_schema_of_another_version_is_refused_by_writers_and_readers,
     commits_of_many_lanes_make_one_watermark,
     what_an_error_quotes_can_be_stored,
+    two_archivers_may_call_different_servers_alike,
+    an_agent_is_silent_when_it_was_not_heard_of_and_gone_when_it_ended_in_order,
 ];
 
 /// `SqliteStorage::setup` would leave some at OFF; power loss would then corrupt.
@@ -463,12 +465,11 @@ async fn an_upload_is_remembered_until_its_file_is_committed(bench: Bench) {
     let (ledger, key, to) = (&bench.ledger, bench.key(1), bench.destination);
     assert_eq!(ledger.upload(key, to).await.unwrap(), None);
     ledger.record_upload(key, to, "token 1").await.unwrap();
-    ledger.record_verified(key, to).await.unwrap();
-    let upload = ledger.upload(key, to).await.unwrap().unwrap();
-    assert_eq!((upload.token.as_str(), upload.verified), ("token 1", true));
-    ledger.record_upload(key, to, "token 2").await.unwrap();
-    let upload = ledger.upload(key, to).await.unwrap().unwrap();
-    assert_eq!((upload.token.as_str(), upload.verified), ("token 2", false));
+    for token in ["token 1", "token 2"] {
+        ledger.record_upload(key, to, token).await.unwrap();
+        let upload = ledger.upload(key, to).await.unwrap().unwrap();
+        assert_eq!(upload.token, token);
+    }
     bench.commit(1).await;
     assert_eq!(ledger.upload(key, to).await.unwrap(), None);
     let digest = ledger.committed_digest(key, to).await.unwrap();
@@ -683,6 +684,62 @@ fn lane_names_read_back_and_others_are_refused() {
     }
 }
 
+fn agent(host: &str) -> AgentReport {
+    AgentReport {
+        host: host.to_owned(),
+        spool: "/var/lib/gtide/spool".to_owned(),
+        pid: 4711,
+        version: "0.1.0".to_owned(),
+        started: at(1_000),
+        sources: vec![SourceId(1)],
+        pinned_files: 3,
+        pinned_bytes: 3_000,
+        sealed_files: 1,
+        sealed_bytes: 400,
+        free_bytes: 5_000,
+        paused: None,
+    }
+}
+
+async fn an_agent_is_silent_when_it_was_not_heard_of_and_gone_when_it_ended_in_order(bench: Bench) {
+    let ledger = &bench.ledger;
+    ledger.report_agent(&agent("db1"), at(1_000)).await.unwrap();
+    let paused = AgentReport {
+        pid: 4712,
+        paused: Some(Paused {
+            since: at(1_005),
+            needed_bytes: 9_000,
+        }),
+        ..agent("db1")
+    };
+    ledger.report_agent(&paused, at(1_010)).await.unwrap();
+    ledger.report_agent(&agent("db2"), at(1_050)).await.unwrap();
+
+    let agents = ledger.agents().await.unwrap();
+    assert_eq!(
+        agents.len(),
+        2,
+        "the later report took the place of the first"
+    );
+    assert_eq!(agents[0].report, paused);
+    let silent: Vec<bool> = agents
+        .iter()
+        .map(|agent| agent.is_silent(at(1_100)))
+        .collect();
+    assert_eq!(silent, [true, false]);
+
+    ledger.retire_agent(&paused).await.unwrap();
+    assert_eq!(ledger.agents().await.unwrap().len(), 1);
+    // Weeks later another one reports.
+    ledger
+        .report_agent(&agent("db3"), at(2_000_000))
+        .await
+        .unwrap();
+    let hosts = ledger.agents().await.unwrap();
+    assert_eq!(hosts.len(), 1);
+    assert_eq!(hosts[0].report.host, "db3");
+}
+
 /// Lanes of one route commit side by side; on PostgreSQL in transactions that overlap.
 async fn commits_of_many_lanes_make_one_watermark(bench: Bench) {
     for sequence in 1..=64 {
@@ -714,6 +771,14 @@ async fn commits_of_many_lanes_make_one_watermark(bench: Bench) {
     assert_eq!(bench.gaps().await, []);
 }
 
+fn scope(agent: &str) -> TroubleScope {
+    TroubleScope {
+        agent: agent.to_owned(),
+        source_name: "primary".to_owned(),
+        destination: None,
+    }
+}
+
 /// PostgreSQL stores no NUL; an error may quote one from a damaged file.
 async fn what_an_error_quotes_can_be_stored(bench: Bench) {
     let trouble = Trouble {
@@ -722,16 +787,36 @@ async fn what_an_error_quotes_can_be_stored(bench: Bench) {
         exit: Exit::Corrupt,
         since: at(7),
     };
-    let ledger = &bench.ledger;
-    ledger.set_trouble("primary", Some(&trouble)).await.unwrap();
+    let (ledger, scope) = (&bench.ledger, scope("db1"));
+    ledger.set_trouble(&scope, Some(&trouble)).await.unwrap();
     let again = Trouble {
         since: at(9),
         ..trouble
     };
-    ledger.set_trouble("primary", Some(&again)).await.unwrap();
-    let stored = &ledger.troubles().await.unwrap()["primary"];
+    ledger.set_trouble(&scope, Some(&again)).await.unwrap();
+    let stored = &ledger.troubles().await.unwrap()[&scope];
     assert_eq!(stored.error, "read \"binlog\u{fffd}\"");
     assert_eq!((stored.since, stored.exit), (at(7), Exit::Corrupt));
-    ledger.set_trouble("primary", None).await.unwrap();
+    ledger.set_trouble(&scope, None).await.unwrap();
     assert!(ledger.troubles().await.unwrap().is_empty());
+}
+
+async fn two_archivers_may_call_different_servers_alike(bench: Bench) {
+    let trouble = Trouble {
+        error: "no index".to_owned(),
+        hint: None,
+        exit: Exit::Usage,
+        since: at(7),
+    };
+    let ledger = &bench.ledger;
+    let destination = TroubleScope {
+        destination: Some("s3://bucket/x@y".to_owned()),
+        ..scope("db1")
+    };
+    for scope in [&scope("db1"), &scope("db2"), &destination] {
+        ledger.set_trouble(scope, Some(&trouble)).await.unwrap();
+    }
+    ledger.set_trouble(&scope("db2"), None).await.unwrap();
+    let left: Vec<TroubleScope> = ledger.troubles().await.unwrap().into_keys().collect();
+    assert_eq!(left, [scope("db1"), destination]);
 }

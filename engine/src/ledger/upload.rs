@@ -1,4 +1,5 @@
-//! Uploads under way, per file and destination: the store's token outlives the process.
+//! Uploads under way, per file and destination: the store's token outlives the process. Which parts are there, and
+//! whether the object is, the store itself tells.
 
 use super::{DestinationId, FileKey, Ledger, LedgerError, on, stored};
 
@@ -7,8 +8,6 @@ use super::{DestinationId, FileKey, Ledger, LedgerError, on, stored};
 pub struct Upload {
     /// The store's token, as it gave it.
     pub token: String,
-    /// The object is stored whole and was verified: only the manifest entry is missing.
-    pub verified: bool,
 }
 
 impl Ledger {
@@ -21,9 +20,9 @@ impl Ledger {
         key: FileKey,
         destination: DestinationId,
     ) -> Result<Option<Upload>, LedgerError> {
-        let row: Option<(String, bool)> = on!(self, |db| {
-            sqlx::query_as(
-                "SELECT token, verified FROM uploads
+        let token: Option<String> = on!(self, |db| {
+            sqlx::query_scalar(
+                "SELECT token FROM uploads
                  WHERE source = $1 AND destination = $2 AND sequence = $3",
             )
             .bind(key.source.stored())
@@ -33,10 +32,10 @@ impl Ledger {
             .await
         })
         .map_err(LedgerError::database("read an upload's record"))?;
-        Ok(row.map(|(token, verified)| Upload { token, verified }))
+        Ok(token.map(|token| Upload { token }))
     }
 
-    /// Records a begun upload, in place of an earlier one of the same file. Not verified yet.
+    /// Records a begun upload, in place of an earlier one of the same file.
     ///
     /// # Errors
     /// [`LedgerError::Database`], also when the file is not recorded.
@@ -51,7 +50,7 @@ impl Ledger {
             sqlx::query(
                 "INSERT INTO uploads (source, destination, sequence, token) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (source, destination, sequence)
-                 DO UPDATE SET token = excluded.token, verified = FALSE",
+                 DO UPDATE SET token = excluded.token",
             )
             .bind(key.source.stored())
             .bind(destination.stored())
@@ -62,32 +61,6 @@ impl Ledger {
             .map(|_| ())
         })
         .map_err(LedgerError::database("record an upload"))?;
-        tx.commit().await
-    }
-
-    /// Records that the uploaded object is whole and was verified.
-    ///
-    /// # Errors
-    /// [`LedgerError::Database`].
-    pub async fn record_verified(
-        &self,
-        key: FileKey,
-        destination: DestinationId,
-    ) -> Result<(), LedgerError> {
-        let mut tx = self.begin().await?;
-        on!(tx, |db| {
-            sqlx::query(
-                "UPDATE uploads SET verified = TRUE
-                 WHERE source = $1 AND destination = $2 AND sequence = $3",
-            )
-            .bind(key.source.stored())
-            .bind(destination.stored())
-            .bind(stored(key.sequence.0))
-            .execute(db)
-            .await
-            .map(|_| ())
-        })
-        .map_err(LedgerError::database("record a verified upload"))?;
         tx.commit().await
     }
 

@@ -22,94 +22,134 @@ use jiff::Timestamp;
 
 use crate::archive::ObjectIdentity;
 use crate::digest::Digest;
+use crate::failpoint::failpoint;
 use crate::layout::ObjectKey;
 use crate::ledger::{ChainHead, Committed};
 use crate::manifest::{Entry, MAX_ENTRY_LEN, Predecessor, StoredObject, VERSION};
+use crate::spool::Writer;
 use crate::store::{self, ObjectStore, StoreError};
 
 use super::PipelineError;
 use super::seal::Sealed;
 use super::upload::Verified;
 
-/// Program and version that write entries.
-const WRITER: &str = concat!("gtide ", env!("CARGO_PKG_VERSION"));
-
-/// Writes the entry of a verified object, or recognises it.
-///
-/// # Errors
-/// Store errors; [`PipelineError::EntryConflict`] when the entry of another file stands there.
-pub async fn commit(
-    store: &dyn ObjectStore,
-    identity: &ObjectIdentity,
-    sealed: &Sealed,
-    verified: Verified,
-    head: Option<&ChainHead>,
-    now: Timestamp,
-) -> Result<Committed, PipelineError> {
-    let key = identity.source.manifest_key(identity.sequence);
-    if let Some(head) = head.filter(|head| head.sequence > identity.sequence) {
-        return commit_behind(store, &key, sealed, head).await;
-    }
-    let entry = Entry {
-        version: VERSION,
-        source: identity.source.clone(),
-        sequence: identity.sequence,
-        file_name: identity.file_name.clone(),
-        sha256: sealed.sha256,
-        binlog: sealed.summary.clone(),
-        object: StoredObject {
-            key: identity.source.log_key(identity.sequence),
-            facts: verified.facts,
-        },
-        base_backup: None,
-        previous: head.map(|head| Predecessor {
-            sequence: head.sequence,
-            sha256: head.entry_sha256,
-        }),
-        writer: WRITER.to_owned(),
-        written_at: now,
-    };
-    let bytes = Bytes::from(entry.to_bytes()?);
-    match store.put_if_absent(&key, bytes.clone()).await {
-        Ok(()) => Ok(committed(&entry, Digest::of(&bytes))),
-        Err(StoreError::AlreadyExists { .. }) => {
-            let (there, sha256) = read_entry(store, &key).await?;
-            if there.sha256 == entry.sha256 && is_same_object(&there.object, &entry.object) {
-                Ok(committed(&there, sha256))
-            } else {
-                Err(PipelineError::EntryConflict {
-                    key,
-                    file_name: entry.file_name,
-                    archived: there.sha256,
-                    local: entry.sha256,
-                })
-            }
-        }
-        Err(error) => Err(error.into()),
-    }
+/// A verified object that is to get its entry.
+#[derive(Debug)]
+pub struct Commit<'a> {
+    /// Where.
+    pub store: &'a dyn ObjectStore,
+    /// The source's name, for the log.
+    pub source: &'a str,
+    /// Whose object it is.
+    pub identity: &'a ObjectIdentity,
+    /// What sealing found.
+    pub sealed: &'a Sealed,
+    /// The last entry of the chain.
+    pub head: Option<&'a ChainHead>,
+    /// Who writes.
+    pub writer: &'a Writer,
+    /// When.
+    pub now: Timestamp,
 }
 
-/// Below the head nothing new can be written: the entry behind names its predecessor. What is there
-/// already is recognised.
-async fn commit_behind(
-    store: &dyn ObjectStore,
-    key: &ObjectKey,
-    sealed: &Sealed,
-    head: &ChainHead,
-) -> Result<Committed, PipelineError> {
-    match read_entry(store, key).await {
-        Ok((there, sha256)) if there.sha256 == sealed.sha256 => Ok(committed(&there, sha256)),
-        Ok((there, _)) => Err(PipelineError::EntryConflict {
+impl Commit<'_> {
+    /// Writes the entry of a verified object, or recognises it.
+    ///
+    /// # Errors
+    /// Store errors; [`PipelineError::EntryConflict`] when the entry of another file stands there.
+    pub async fn run(&self, verified: Verified) -> Result<Committed, PipelineError> {
+        let key = self.identity.source.manifest_key(self.identity.sequence);
+        if let Some(head) = self
+            .head
+            .filter(|head| head.sequence > self.identity.sequence)
+        {
+            return self.behind(&key, head).await;
+        }
+        let entry = self.entry(verified);
+        let bytes = Bytes::from(entry.to_bytes()?);
+        failpoint!("before-entry");
+        match self.store.put_if_absent(&key, bytes.clone()).await {
+            Ok(()) => {
+                failpoint!("entry-written");
+                Ok(committed(&entry, Digest::of(&bytes)))
+            }
+            Err(StoreError::AlreadyExists { .. }) => self.compare(&key, &entry).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn entry(&self, verified: Verified) -> Entry {
+        let source = &self.identity.source;
+        Entry {
+            version: VERSION,
+            source: source.clone(),
+            sequence: self.identity.sequence,
+            file_name: self.identity.file_name.clone(),
+            sha256: self.sealed.sha256,
+            binlog: self.sealed.summary.clone(),
+            object: StoredObject {
+                key: source.log_key(self.identity.sequence),
+                facts: verified.facts,
+            },
+            base_backup: None,
+            previous: self.head.map(|head| Predecessor {
+                sequence: head.sequence,
+                sha256: head.entry_sha256,
+            }),
+            writer: self.writer.text().to_owned(),
+            written_at: self.now,
+        }
+    }
+
+    /// An entry stands where ours should.
+    async fn compare(&self, key: &ObjectKey, ours: &Entry) -> Result<Committed, PipelineError> {
+        let (there, sha256) = read_entry(self.store, key).await?;
+        if there.sha256 != ours.sha256 || !is_same_object(&there.object, &ours.object) {
+            return Err(self.conflict(key, &there));
+        }
+        self.warn_of_a_rival(&there);
+        Ok(committed(&there, sha256))
+    }
+
+    /// Below the head nothing new can be written: the entry behind names its predecessor. What is there
+    /// already is recognised.
+    async fn behind(&self, key: &ObjectKey, head: &ChainHead) -> Result<Committed, PipelineError> {
+        match read_entry(self.store, key).await {
+            Ok((there, sha256)) if there.sha256 == self.sealed.sha256 => {
+                self.warn_of_a_rival(&there);
+                Ok(committed(&there, sha256))
+            }
+            Ok((there, _)) => Err(self.conflict(key, &there)),
+            Err(PipelineError::Store(StoreError::NotFound { .. })) => Err(PipelineError::Late {
+                key: key.clone(),
+                head: head.sequence,
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn conflict(&self, key: &ObjectKey, there: &Entry) -> PipelineError {
+        PipelineError::EntryConflict {
             key: key.clone(),
-            file_name: there.file_name,
+            file_name: there.file_name.clone(),
             archived: there.sha256,
-            local: sealed.sha256,
-        }),
-        Err(PipelineError::Store(StoreError::NotFound { .. })) => Err(PipelineError::Late {
-            key: key.clone(),
-            head: head.sequence,
-        }),
-        Err(error) => Err(error),
+            local: self.sealed.sha256,
+        }
+    }
+
+    /// Says, once, that somebody else archives the same files. Nothing is wrong with them: each was written once.
+    fn warn_of_a_rival(&self, there: &Entry) {
+        if let Some(writer) = self.writer.rival(self.store.url(), &there.writer) {
+            tracing::warn!(
+                source = self.source,
+                file = there.file_name,
+                destination = self.store.url(),
+                writer,
+                hint = "let one archiver have the source, or give several the same queue database; after [spool] dir was \
+                        replaced, it may have been this one",
+                "another archiver writes to this destination"
+            );
+        }
     }
 }
 

@@ -17,11 +17,18 @@
 //! | upload completed      | object at the key, upload id in ledger  | compared by HEAD, no upload  |
 //! | spool lost            | object sealed under another data key    | read back, adopted           |
 //!
+//! That an object is verified is not recorded: the store is asked anew, which costs one HEAD and proves more than a
+//! record could.
+//!
 //! # Cancellation
-//! Safe at any await: whether a part or the completion arrived is unknown and resolved as above.
+//! Told to stop, it finishes the call that changes the store and makes no further one. Dropping it is safe at any
+//! await: whether a part or the completion arrived is unknown and resolved as above.
 //!
 //! # Limits
-//! [`PARTS_IN_FLIGHT`] parts in memory for each object; part counts and sizes are the store's.
+//! One part of an object in memory and under way at a time, so that a kill costs one part at most; lanes are what
+//! runs side by side. Part counts and sizes are the store's.
+
+mod readback;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -29,19 +36,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
+use tokio_util::sync::CancellationToken;
 
-use crate::archive::{LockedReader, ObjectFacts, ObjectIdentity};
+use crate::archive::{ObjectFacts, ObjectIdentity};
 use crate::digest::Digest;
+use crate::failpoint::failpoint;
 use crate::keyring::Keyring;
 use crate::layout::ObjectKey;
 use crate::ledger::{DestinationId, FileKey, Ledger};
-use crate::store::{ObjectStore, Part, PartReceipt, StoreError, UploadFacts, UploadId};
+use crate::store::{ObjectMeta, ObjectStore, Part, PartReceipt, StoreError, UploadFacts, UploadId};
 
 use super::PipelineError;
-
-/// Parts of one object that are sent at once.
-pub const PARTS_IN_FLIGHT: usize = 2;
+use super::stop::{check, unless};
 
 /// Bytes at an object's beginning that hold its header and, for all but the smallest, ciphertext.
 const MAX_PREFIX: u64 = 32 * 1024;
@@ -56,6 +63,8 @@ pub struct Verified {
 /// One object on its way to one destination.
 #[derive(Debug)]
 pub struct Upload<'a> {
+    /// The source's name, for the log.
+    pub source: &'a str,
     /// Where to.
     pub store: &'a dyn ObjectStore,
     /// The destination in the ledger.
@@ -74,10 +83,13 @@ pub struct Upload<'a> {
     pub ledger: &'a Ledger,
     /// For reading back another sealing.
     pub keyring: &'a Keyring,
+    /// Fires when no further call is to be begun.
+    pub stop: &'a CancellationToken,
 }
 
 impl Upload<'_> {
-    /// Uploads unless it is there already, then verifies.
+    /// Uploads unless it is there already, then verifies. An object that cannot be there yet is looked for only
+    /// when it is large: one look is cheaper than many parts sent in vain.
     ///
     /// # Errors
     /// Store and ledger errors; [`PipelineError::ObjectConflict`] when another object is in the way.
@@ -85,15 +97,21 @@ impl Upload<'_> {
         let key = self.identity.source.log_key(self.identity.sequence);
         let begun = self.ledger.upload(self.file, self.destination).await?;
         let id = begun.map(|upload| UploadId::new(upload.token));
-        let may_be_there = tried_before || id.is_some();
-        if may_be_there && self.store.head(&key).await?.is_some() {
-            return self.recognise(&key).await;
+        let in_parts = self.facts.size > self.store.part_size(self.facts.size);
+        let look = tried_before || in_parts;
+        if look && let Some(there) = unless(self.stop, self.store.head(&key)).await?? {
+            return unless(self.stop, self.recognise(&key, &there)).await?;
         }
+        check(self.stop)?;
         match self.send(&key, id).await {
-            Ok(()) => self.verify(&key).await,
+            Ok(()) => {
+                failpoint!("before-verify");
+                unless(self.stop, self.verify(&key)).await?
+            }
             // Another's object, or our own whose reply was lost: the comparison tells.
             Err(PipelineError::Store(StoreError::AlreadyExists { .. })) => {
-                self.recognise(&key).await
+                let there = unless(self.stop, self.look(&key)).await??;
+                unless(self.stop, self.recognise(&key, &there)).await?
             }
             Err(error) => Err(error),
         }
@@ -103,15 +121,23 @@ impl Upload<'_> {
         let part_size = self.store.part_size(self.facts.size);
         if self.facts.size <= part_size {
             let body = self.read_part(0, self.facts.size).await?;
-            return Ok(self.store.put_if_absent(key, body).await?);
+            failpoint!("before-put");
+            self.store.put_if_absent(key, body).await?;
+            failpoint!("put");
+            return Ok(());
         }
         let facts = UploadFacts {
             size: self.facts.size,
             crc32c: self.facts.crc32c,
         };
-        let (id, done) = self.begin_or_resume(key, id, &facts).await?;
-        let parts = self.send_missing_parts(key, &id, &done, part_size).await?;
-        Ok(self.store.complete_upload(key, &id, &parts, &facts).await?)
+        let (id, held) = self.begin_or_resume(key, id, &facts).await?;
+        let parts = self.send_missing_parts(key, &id, &held, part_size).await?;
+        failpoint!("parts-sent");
+        check(self.stop)?;
+        failpoint!("before-complete");
+        self.store.complete_upload(key, &id, &parts, &facts).await?;
+        failpoint!("completed");
+        Ok(())
     }
 
     /// The upload of an earlier attempt, if the store still knows it, else a new one.
@@ -122,57 +148,52 @@ impl Upload<'_> {
         facts: &UploadFacts,
     ) -> Result<(UploadId, Vec<PartReceipt>), PipelineError> {
         if let Some(id) = id
-            && let Some(done) = self.store.uploaded_parts(key, &id).await?
+            && let Some(held) = unless(self.stop, self.store.uploaded_parts(key, &id)).await??
         {
-            return Ok((id, done));
+            return Ok((id, held));
         }
+        check(self.stop)?;
+        failpoint!("before-begin-upload");
         let id = self.store.begin_upload(key, facts).await?;
+        failpoint!("begun");
         self.ledger
             .record_upload(self.file, self.destination, id.as_str())
             .await?;
+        failpoint!("upload-recorded");
         Ok((id, Vec::new()))
     }
 
+    /// Sends the parts that the store does not hold, and says which ones make the object.
     async fn send_missing_parts(
         &self,
         key: &ObjectKey,
         id: &UploadId,
-        done: &[PartReceipt],
+        held: &[PartReceipt],
         part_size: u64,
     ) -> Result<Vec<PartReceipt>, PipelineError> {
-        let offsets = (0..self.facts.size.div_ceil(part_size)).zip(1u32..);
-        stream::iter(offsets)
-            .map(|(index, number)| async move {
-                let offset = index.saturating_mul(part_size);
-                let size = part_size.min(self.facts.size.saturating_sub(offset));
-                let received = done
-                    .iter()
-                    .find(|part| part.number == number && part.size == size);
-                let body = self.read_part(offset, size).await?;
-                let crc32c = crc32c::crc32c(&body);
-                match received {
-                    // A store that tells a part's checksum proves it; one that does not is asked
-                    // for the whole object's at the end.
-                    Some(part) if part.crc32c.is_none_or(|there| there == crc32c) => {
-                        Ok(PartReceipt {
-                            crc32c: Some(crc32c),
-                            ..part.clone()
-                        })
-                    }
-                    _ => {
-                        let part = Part {
-                            number,
-                            offset,
-                            body,
-                            crc32c,
-                        };
-                        Ok::<_, PipelineError>(self.store.upload_part(key, id, part).await?)
-                    }
-                }
-            })
-            .buffered(PARTS_IN_FLIGHT)
-            .try_collect()
-            .await
+        let mut parts = Vec::new();
+        for (index, number) in (0..self.facts.size.div_ceil(part_size)).zip(1u32..) {
+            check(self.stop)?;
+            let offset = index.saturating_mul(part_size);
+            let size = part_size.min(self.facts.size.saturating_sub(offset));
+            let body = self.read_part(offset, size).await?;
+            let crc32c = crc32c::crc32c(&body);
+            if let Some(receipt) = held_as(held, number, size, crc32c) {
+                parts.push(receipt);
+                continue;
+            }
+            let part = Part {
+                number,
+                offset,
+                body,
+                crc32c,
+            };
+            failpoint!("before-part");
+            let receipt = self.store.upload_part(key, id, part).await?;
+            failpoint!("part-sent");
+            parts.push(receipt);
+        }
+        Ok(parts)
     }
 
     async fn read_part(&self, offset: u64, size: u64) -> Result<Bytes, PipelineError> {
@@ -198,97 +219,58 @@ impl Upload<'_> {
 
     /// Verifies the object that was just sent: the store's own size and checksum.
     async fn verify(&self, key: &ObjectKey) -> Result<Verified, PipelineError> {
-        let Some(there) = self.store.head(key).await? else {
-            return Err(PipelineError::Vanished { key: key.clone() });
-        };
-        if there.size == self.facts.size && there.crc32c == Some(self.facts.crc32c) {
-            return Ok(Verified {
-                facts: self.facts.clone(),
-            });
+        let there = self.look(key).await?;
+        if self.is_as_large_and_sums_up(&there) {
+            return Ok(self.ours());
         }
         self.adopt(key).await
     }
 
     /// Verifies an object that was there before: size and checksum alone might be another
     /// sealing's, once in four thousand million; its header holds the data key's envelope.
-    async fn recognise(&self, key: &ObjectKey) -> Result<Verified, PipelineError> {
-        let len = self.facts.size.min(MAX_PREFIX);
-        let ours = self.read_part(0, len).await?;
-        let body = self.store.get(key, Some(0..len)).await?;
-        let there: Vec<Bytes> = body.try_collect().await?;
-        if there.concat() == ours {
-            return self.verify(key).await;
+    async fn recognise(
+        &self,
+        key: &ObjectKey,
+        there: &ObjectMeta,
+    ) -> Result<Verified, PipelineError> {
+        if self.is_as_large_and_sums_up(there) {
+            let len = self.facts.size.min(MAX_PREFIX);
+            let ours = self.read_part(0, len).await?;
+            let body = self.store.get(key, Some(0..len)).await?;
+            let begin: Vec<Bytes> = body.try_collect().await?;
+            if begin.concat() == ours {
+                return Ok(self.ours());
+            }
         }
         self.adopt(key).await
     }
 
-    /// Takes another sealing of the same plaintext for ours.
-    async fn adopt(&self, key: &ObjectKey) -> Result<Verified, PipelineError> {
-        let found = self.read_back(key).await?;
-        if found.sha256 != self.sha256 {
-            return Err(PipelineError::ObjectConflict {
-                key: key.clone(),
-                file_name: self.identity.file_name.clone(),
-                archived: found.sha256,
-                local: self.sha256,
-            });
-        }
-        tracing::info!(%key, "adopted: an earlier sealing of the same file is there already");
-        Ok(Verified { facts: found.facts })
+    /// What the store has at a key where something must be.
+    async fn look(&self, key: &ObjectKey) -> Result<ObjectMeta, PipelineError> {
+        let there = self.store.head(key).await?;
+        there.ok_or_else(|| PipelineError::Vanished { key: key.clone() })
     }
 
-    /// Reads the object at `key` back, authenticates all of it and says what it holds.
-    async fn read_back(&self, key: &ObjectKey) -> Result<ReadBack, PipelineError> {
-        let damaged = |source| PipelineError::ReadBack {
-            key: key.clone(),
-            source,
-        };
-        let (mut size, mut crc32c) = (0u64, 0u32);
-        let mut body = self.store.get(key, None).await?.inspect_ok(|bytes| {
-            size = size.saturating_add(bytes.len() as u64);
-            crc32c = crc32c::crc32c_append(crc32c, bytes);
-        });
+    fn is_as_large_and_sums_up(&self, there: &ObjectMeta) -> bool {
+        there.size == self.facts.size && there.crc32c == Some(self.facts.crc32c)
+    }
 
-        let mut locked = LockedReader::new(self.identity.clone());
-        while !locked.has_header() {
-            let Some(bytes) = body.try_next().await? else {
-                break;
-            };
-            locked.push(&bytes).map_err(damaged)?;
+    fn ours(&self) -> Verified {
+        Verified {
+            facts: self.facts.clone(),
         }
-        let header = locked.header().map_err(damaged)?;
-        let (key_id, wrapped_key) = (header.key_id().clone(), header.wrapped_key().clone());
-        let data_key = self
-            .keyring
-            .unwrap(&key_id, &wrapped_key, self.identity)
-            .await?;
-        let mut reader = locked.unlock(&data_key).map_err(damaged)?;
-        loop {
-            while reader.next_block().map_err(damaged)?.is_some() {}
-            let Some(bytes) = body.try_next().await? else {
-                break;
-            };
-            reader.push(&bytes);
-        }
-        let index = reader.finish().map_err(damaged)?;
-        drop(body);
-        Ok(ReadBack {
-            sha256: index.plain_sha256,
-            facts: ObjectFacts {
-                size,
-                crc32c,
-                index_sha256: index.sealed_sha256,
-                blocks: index.blocks.len() as u64,
-                key_id,
-                wrapped_key,
-                level: self.facts.level,
-            },
-        })
     }
 }
 
-/// An object as it was read back.
-struct ReadBack {
-    sha256: Digest,
-    facts: ObjectFacts,
+/// The receipt of a part that the store holds already. A store that tells a part's checksum proves it; one that
+/// does not is asked for the whole object's at the end.
+fn held_as(held: &[PartReceipt], number: u32, size: u64, crc32c: u32) -> Option<PartReceipt> {
+    let part = held
+        .iter()
+        .find(|part| part.number == number && part.size == size)
+        .filter(|part| part.crc32c.is_none_or(|there| there == crc32c))?;
+    Some(PartReceipt {
+        crc32c: Some(crc32c),
+        ..part.clone()
+    })
 }

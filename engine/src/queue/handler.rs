@@ -22,7 +22,8 @@ use crate::ledger::{ArchiveJob, Committed, LaneName};
 ///   at once, but entries are committed in sequence.
 /// - `Ok` means that the entry is durable in the store. The queue then deletes the job and records the
 ///   commit, in one transaction.
-/// - When [`JobRun::cancel`] fires it returns soon, with [`JobFailure::cancelled`]; after
+/// - When [`JobRun::cancel`] fires it comes to its next safe point and returns [`JobFailure::cancelled`]: waits end
+///   at once, a write under way is finished (so that it need not be done twice), none is begun. After
 ///   [`shutdown_grace`](super::QueueConfig::shutdown_grace) it is dropped at an await.
 /// - A panic is a failed attempt.
 #[async_trait]
@@ -48,7 +49,7 @@ impl JobRun {
         self.attempt
     }
 
-    /// Fires when the attempt is to end early.
+    /// Fires when the attempt is to come to its next safe point and end.
     pub fn cancel(&self) -> &CancellationToken {
         &self.cancel
     }

@@ -278,6 +278,23 @@ pub(super) async fn delete(tx: &mut Tx, id: &str) -> Result<(), LedgerError> {
     .map_err(LedgerError::database("delete a job"))
 }
 
+/// The jobs of a lane up to a sequence are done. Returns how many there were.
+pub(super) async fn delete_up_to(
+    tx: &mut Tx,
+    lane: LaneName,
+    last: Sequence,
+) -> Result<u64, LedgerError> {
+    on!(tx, |db| {
+        sqlx::query("DELETE FROM Jobs WHERE job_type = $1 AND idempotency_key <= $2")
+            .bind(lane.to_string())
+            .bind(sequence_key(last))
+            .execute(db)
+            .await
+            .map(|done| done.rows_affected())
+    })
+    .map_err(LedgerError::database("drop jobs that are done"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

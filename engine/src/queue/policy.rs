@@ -159,8 +159,14 @@ pub(super) fn remaining(
 
 /// A random delay after failure number `attempt`.
 fn backoff(attempt: u32) -> Duration {
+    backoff_within(BACKOFF_BASE, BACKOFF_CAP, attempt)
+}
+
+/// A random delay after failure number `attempt` (from 1): from 0 to a bound that begins at `base` and doubles up to
+/// `cap`.
+pub(crate) fn backoff_within(base: Duration, cap: Duration, attempt: u32) -> Duration {
     let policy = ExponentialBackoff::builder()
-        .retry_bounds(BACKOFF_BASE, BACKOFF_CAP)
+        .retry_bounds(base, cap)
         .jitter(Jitter::Full)
         .build_with_max_retries(u32::MAX);
     let asked_at = SystemClock.now();
@@ -169,9 +175,9 @@ fn backoff(attempt: u32) -> Duration {
         RetryDecision::Retry { execute_after } => Timestamp::try_from(execute_after)
             .ok()
             .and_then(|at| Duration::try_from(at.duration_since(asked_at)).ok())
-            .unwrap_or(BACKOFF_BASE)
-            .min(BACKOFF_CAP),
-        RetryDecision::DoNotRetry => BACKOFF_CAP,
+            .unwrap_or(base)
+            .min(cap),
+        RetryDecision::DoNotRetry => cap,
     }
 }
 

@@ -248,6 +248,12 @@ impl ServiceFailure {
     fn meaning(&self) -> Meaning {
         match self.code.as_deref().unwrap_or_default() {
             "SlowDown"
+            | "Throttling"
+            | "ThrottlingException"
+            | "TooManyRequests"
+            | "TooManyRequestsException"
+            | "RequestLimitExceeded"
+            | "BandwidthLimitExceeded"
             | "RequestTimeout"
             | "InternalError"
             | "ServiceUnavailable"
@@ -257,7 +263,7 @@ impl ServiceFailure {
             "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" => {
                 Meaning::Expired
             }
-            "RequestTimeTooSkewed" => Meaning::Clock,
+            "RequestTimeTooSkewed" | "RequestExpired" => Meaning::Clock,
             "AccessDenied"
             | "SignatureDoesNotMatch"
             | "InvalidAccessKeyId"
@@ -280,6 +286,18 @@ impl ServiceFailure {
             200..=299 | 408 | 429 | 500.. => Meaning::Passing,
             _ => Meaning::Refused,
         }
+    }
+
+    /// May other credentials do? They may have been renewed since they were read.
+    pub(super) fn refuses_credentials(&self, operation: Operation) -> bool {
+        self.does_not_say_why(operation)
+            || matches!(self.meaning(), Meaning::Expired | Meaning::Denied)
+    }
+
+    /// An answer to HEAD has no body that could say why: expired credentials look like a right that is missing, and a
+    /// wrong clock too.
+    fn does_not_say_why(&self, operation: Operation) -> bool {
+        operation == Operation::Head && self.code.is_none() && matches!(self.status, 400 | 403)
     }
 
     fn hint(&self) -> Option<String> {
@@ -328,6 +346,9 @@ impl StoreError {
                 Some(remedy) if !remedy.may_pass => RetryClass::Never,
                 _ => RetryClass::Backoff,
             },
+            Self::Service {
+                operation, failure, ..
+            } if failure.does_not_say_why(*operation) => RetryClass::Backoff,
             Self::Service { failure, .. } => match (failure.meaning(), failure.retry_after) {
                 (Meaning::Passing, Some(delay)) => RetryClass::After(delay),
                 (Meaning::Passing | Meaning::Expired | Meaning::Clock, _) => RetryClass::Backoff,
@@ -391,6 +412,9 @@ impl Diagnose for StoreError {
             Self::InvalidUpload { .. } => Exit::Unexpected,
             Self::AlreadyExists { .. } | Self::Changed { .. } => Exit::Conflict,
             Self::NotFound { .. } | Self::InvalidRange { .. } => Exit::Gap,
+            Self::Service {
+                operation, failure, ..
+            } if failure.does_not_say_why(*operation) => Exit::Usage,
             _ if self.retry_class() == RetryClass::Never => Exit::Usage,
             _ => Exit::Transient,
         }
@@ -400,6 +424,11 @@ impl Diagnose for StoreError {
         let hint = match self {
             Self::Config { hint, .. } => hint,
             Self::Io { source, .. } => io_remedy(source)?.hint,
+            Self::Service {
+                operation, failure, ..
+            } if failure.does_not_say_why(*operation) => {
+                "check that `credentials` have not expired and may read in this bucket and prefix, and this machine's clock"
+            }
             Self::Service { failure, .. } => return failure.hint(),
             Self::Credentials { .. } => {
                 "set `credentials` of the destination, or the AWS environment variables, and check that they can be read"

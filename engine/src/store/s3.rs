@@ -21,7 +21,10 @@
 //! An object of more than 5 TiB, or a put of more than 5 GiB, is refused by the service.
 
 mod body;
+#[cfg(test)]
+mod canned;
 mod connection;
+mod date;
 mod download;
 mod failure;
 mod multipart;
@@ -67,7 +70,7 @@ impl S3Store {
         Ok(Self { bucket, connection })
     }
 
-    async fn client(&self) -> Result<&Client, StoreError> {
+    async fn client(&self) -> Result<Client, StoreError> {
         self.connection.client(&self.bucket.url).await
     }
 
@@ -94,6 +97,7 @@ impl S3Store {
         Failing {
             operation,
             object: object_url(&self.bucket.url, key),
+            connection: Arc::clone(&self.connection),
         }
     }
 
@@ -101,6 +105,7 @@ impl S3Store {
         Failing {
             operation,
             object: format!("{}/{prefix}", self.bucket.url),
+            connection: Arc::clone(&self.connection),
         }
     }
 

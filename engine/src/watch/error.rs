@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::binlog::index::IndexError;
 use crate::digest::Digest;
 use crate::exit::{Diagnose, Exit};
+use crate::layout::Sequence;
 use crate::ledger::LedgerError;
 use crate::pipeline::seal::SealError;
 use crate::queue::QueueError;
@@ -52,6 +53,14 @@ pub enum WatchError {
         /// `auto.cnf`.
         path: PathBuf,
     },
+    /// The index ends before a file that was closed already.
+    #[error("{} ends before sequence {newest}, which was closed already: the numbering began anew", path.display())]
+    Restarted {
+        /// The index.
+        path: PathBuf,
+        /// The newest file that is known.
+        newest: Sequence,
+    },
     /// A name that is archived is another file now.
     #[error("{} is another file than the one archived under its name: sha256 {local} here, {archived} there", path.display())]
     Conflict {
@@ -84,7 +93,7 @@ impl Diagnose for WatchError {
             | Self::TooLong { .. }
             | Self::Index { .. }
             | Self::NoServerUuid { .. } => Exit::Usage,
-            Self::Conflict { .. } => Exit::Conflict,
+            Self::Restarted { .. } | Self::Conflict { .. } => Exit::Conflict,
             Self::Seal(error) => error.exit(),
             Self::Spool(error) => error.exit(),
             Self::Ledger(error) => error.exit(),
@@ -107,8 +116,8 @@ impl Diagnose for WatchError {
                  @@server_uuid"
                     .to_owned(),
             ),
-            Self::Conflict { .. } => Some(
-                "nothing was overwritten: after RESET BINARY LOGS AND GTIDS, a restore or a clone, raise \
+            Self::Restarted { .. } | Self::Conflict { .. } => Some(
+                "nothing was overwritten, and new files are pinned: after RESET BINARY LOGS AND GTIDS, a restore or a clone, raise \
                  `incarnation` of this [[source]] by one; otherwise two servers share one server_uuid"
                     .to_owned(),
             ),
@@ -132,6 +141,7 @@ impl WatchError {
             | Self::NotAFile { .. }
             | Self::TooLong { .. }
             | Self::NoServerUuid { .. }
+            | Self::Restarted { .. }
             | Self::Conflict { .. }
             | Self::Queue(_) => RetryClass::Never,
         }

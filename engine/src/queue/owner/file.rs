@@ -1,15 +1,5 @@
 //! Ownership by lock files beside a SQLite database.
-//!
-//! # Invariants
-//! A lock file stays when its owner goes: deleting it would let two programs lock two files of the same name. Its
-//! content is only for messages.
-//!
-//! # Limits
-//! File locks are advisory (`flock`) and local: keep a SQLite database off network file systems.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
@@ -17,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Claim, Lock, Ownership, OwnershipError};
 use crate::layout::SourceIdentity;
 use crate::ledger::database_path;
+use crate::lock_file::{self, LockFile};
 
 /// The lock files of one database.
 #[derive(Debug, Clone)]
@@ -38,23 +29,13 @@ impl Files {
             path: path.clone(),
             source,
         };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let by = format!("process {}", read_owner(&mut file));
+        let file = match lock_file::try_lock(&path).map_err(failed)? {
+            LockFile::Ours(file) => file,
+            LockFile::Held { process } => {
+                let by = format!("process {process}");
                 return Ok(Claim::Held { by });
             }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
-        write_owner(&mut file).map_err(failed)?;
+        };
         let lost = CancellationToken::new();
         let lock = Lock::File(file);
         Ok(Claim::Owned(Ownership { lock, lost }))
@@ -68,21 +49,6 @@ fn lock_path(database: &Path, source: &SourceIdentity) -> PathBuf {
         source.server_uuid, source.incarnation
     ));
     name.into()
-}
-
-fn write_owner(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())
-}
-
-fn read_owner(file: &mut File) -> String {
-    // Only a message hangs on it; the owner may be about to write it.
-    let mut text = String::new();
-    match file.take(32).read_to_string(&mut text) {
-        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
-        _ => "unknown".to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -126,7 +92,7 @@ mod tests {
     async fn another_name_of_the_same_database_has_the_same_locks() {
         let dir = tempfile::tempdir().unwrap();
         let database = dir.path().join("gtide.db");
-        File::create(&database).unwrap();
+        std::fs::File::create(&database).unwrap();
         let alias = dir.path().join("alias.db");
         std::os::unix::fs::symlink(&database, &alias).unwrap();
         let _first = claim(&url(&database), 1).await;

@@ -1,5 +1,7 @@
 //! Uploads in parts.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Connect, Place, is_taken, noise};
@@ -292,6 +294,8 @@ pub(super) async fn pending_uploads_are_listed(place: &Place) {
         .await
         .unwrap();
     assert_eq!(listed.len(), 3);
+    let is_new = |age: Duration| age < Duration::from_mins(5);
+    assert!(listed.iter().all(|upload| is_new(upload.age)), "{listed:?}");
     for (key, id) in begun {
         store.abort_upload(&key, &id).await.unwrap();
     }

@@ -14,6 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -254,7 +255,13 @@ fn read_pending(folder: &Path, id: UploadId) -> io::Result<Option<PendingUpload>
     {
         Ok(modified) => {
             let started = Timestamp::try_from(modified).map_err(io::Error::other)?;
-            Ok(Some(PendingUpload { key, id, started }))
+            let age = SystemClock.now().duration_since(started);
+            Ok(Some(PendingUpload {
+                key,
+                id,
+                started,
+                age: Duration::try_from(age).unwrap_or_default(),
+            }))
         }
         // Ended this moment.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -2,6 +2,7 @@
 //! from files or from the instance's metadata service.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_config::profile::ProfileFileCredentialsProvider;
@@ -12,7 +13,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Builder, Config, StalledStreamProtectionConfig};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use url::Url;
 
 use super::ATTEMPTS;
@@ -28,7 +29,9 @@ pub(super) struct Connection {
     region: Option<String>,
     credentials: Credentials,
     pub(super) timeouts: Timeouts,
-    client: OnceCell<Client>,
+    client: Mutex<Option<Client>>,
+    /// The client's credentials were refused; new ones may be there.
+    is_stale: AtomicBool,
 }
 
 /// Where credentials come from. Holds none.
@@ -52,13 +55,27 @@ impl Connection {
             region: config.region.clone(),
             credentials: Credentials::parse(config.credentials.as_deref())?,
             timeouts,
-            client: OnceCell::new(),
+            client: Mutex::default(),
+            is_stale: AtomicBool::new(false),
         })
     }
 
     /// The one client of this store. `url` is for messages.
-    pub(super) async fn client(&self, url: &str) -> Result<&Client, StoreError> {
-        self.client.get_or_try_init(|| self.open(url)).await
+    pub(super) async fn client(&self, url: &str) -> Result<Client, StoreError> {
+        let mut client = self.client.lock().await;
+        if self.is_stale.swap(false, Ordering::Relaxed) {
+            *client = None;
+        }
+        if client.is_none() {
+            *client = Some(self.open(url).await?);
+        }
+        client.clone().ok_or_else(|| config_error(url, "no client"))
+    }
+
+    /// Makes the next request ask for credentials anew: the SDK would go on with refused ones until it believes them
+    /// to be old.
+    pub(super) fn renew_credentials(&self) {
+        self.is_stale.store(true, Ordering::Relaxed);
     }
 
     async fn open(&self, url: &str) -> Result<Client, StoreError> {

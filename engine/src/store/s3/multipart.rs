@@ -4,6 +4,7 @@
 //! and refuses what does not fit. Parts are atomic: a part is there whole, or not.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{
@@ -11,6 +12,7 @@ use aws_sdk_s3::types::{
 };
 use jiff::Timestamp;
 
+use super::date::AnsweredAt;
 use super::failure::Failing;
 use super::{S3Store, body, length};
 use crate::layout::ObjectKey;
@@ -87,7 +89,9 @@ impl S3Store {
         // The store would refuse it as well, after 8 MiB have travelled.
         let crc32c = crc32c::crc32c(&part.body);
         if crc32c != part.crc32c {
-            let Failing { operation, object } = failing;
+            let Failing {
+                operation, object, ..
+            } = failing;
             return Err(StoreError::crc_mismatch(
                 operation,
                 object,
@@ -194,9 +198,11 @@ impl S3Store {
                 .clone()
                 .set_key_marker(key_marker)
                 .set_upload_id_marker(id_marker);
-            let page = page.send().await.map_err(|error| failing.by(error))?;
+            let answered = AnsweredAt::default();
+            let page = page.customize().interceptor(answered.clone()).send().await;
+            let page = page.map_err(|error| failing.by(error))?;
             for upload in page.uploads() {
-                pending.extend(self.pending_of(upload, &failing)?);
+                pending.extend(self.pending_of(upload, answered.time(), &failing)?);
             }
             let next = (page.next_key_marker, page.next_upload_id_marker);
             if page.is_truncated != Some(true) {
@@ -215,6 +221,7 @@ impl S3Store {
     fn pending_of(
         &self,
         upload: &types::MultipartUpload,
+        now: Option<Timestamp>,
         failing: &Failing,
     ) -> Result<Option<PendingUpload>, StoreError> {
         let (Some(full), Some(id)) = (upload.key(), upload.upload_id()) else {
@@ -226,6 +233,9 @@ impl S3Store {
             key,
             id: UploadId::new(id),
             started,
+            age: now.map_or(Duration::ZERO, |now| {
+                Duration::try_from(now.duration_since(started)).unwrap_or_default()
+            }),
         }))
     }
 }

@@ -1,0 +1,344 @@
+//! A file's sealed object: the one that an earlier attempt left in the spool, or a new one.
+//!
+//! # Owns
+//! The durable step *seal*. It is done once per file, whichever destination's job comes first.
+//!
+//! # Invariants
+//! - A spooled object is used when its SHA-256 is the one recorded: what is uploaded is what was sealed, byte by
+//!   byte. Reading it costs what hashing costs, once for each job that did not seal the file itself.
+//! - An object whose file has changed since is dropped and the file sealed again, as long as nothing of it is
+//!   anywhere. What is uploaded stays what is archived.
+//! - A full disk is waited out ([`Spool::admit`](crate::spool::Spool::admit)); it fails no attempt.
+//!
+//! # Crash consistency
+//! | killed after               | found on restart                   | done then                        |
+//! |----------------------------|------------------------------------|----------------------------------|
+//! | some blocks were written   | a nameless file                    | removed; sealed under a new key  |
+//! | the object got its name    | an object that the ledger lacks    | replaced by a new one            |
+//! | it was recorded            | object and record                  | compared, used                   |
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio_util::sync::CancellationToken;
+
+use super::seal::{self, SealError, Sealed, Sealing};
+use super::stop::unless;
+use super::{Pipeline, PipelineError};
+use crate::archive::ObjectIdentity;
+use crate::digest::{Digest, Hasher};
+use crate::failpoint::failpoint;
+use crate::ledger::{FileKey, FileRow, Fingerprint, Route, SealedPayload};
+use crate::queue::MAX_LANES;
+use crate::spool::Need;
+
+/// Bytes of a spooled object that are read at once.
+const READ_SIZE: usize = 256 * 1024;
+
+/// Where a sealed object comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// An earlier attempt, perhaps of another process, left it in the spool: it may be uploaded already.
+    Spool,
+    /// It was sealed just now, under a key that no object has.
+    Now,
+}
+
+/// A file on its way to one destination.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject<'a> {
+    /// The source's name, for the log.
+    pub(super) source: &'a str,
+    /// In the ledger.
+    pub(super) file: FileKey,
+    /// From where to where.
+    pub(super) route: Route,
+    /// What the object is bound to.
+    pub(super) identity: &'a ObjectIdentity,
+    /// Fires when the work is to come to a safe point.
+    pub(super) stop: &'a CancellationToken,
+}
+
+impl Pipeline {
+    /// The sealed file: an earlier attempt's, if the spool still holds it, else sealed now under a new data key
+    /// (TRAPS 30).
+    pub(super) async fn sealed(
+        &self,
+        subject: Subject<'_>,
+    ) -> Result<(Sealed, Origin), PipelineError> {
+        let lock = self.seals.of(subject.file);
+        let _guard = unless(subject.stop, lock.lock()).await?;
+        // Read behind the lock: another destination's job may just have sealed it.
+        let file = self.ledger.file(subject.file).await?;
+        let file = file.ok_or(PipelineError::Forgotten)?;
+        let path = self.readable(subject.identity, &file);
+        let recorded = file.sealed.as_ref().and_then(Sealed::read);
+        if let Some(sealed) = recorded
+            && self
+                .is_usable(subject, &sealed, file.fingerprint, &path)
+                .await?
+        {
+            return Ok((sealed, Origin::Spool));
+        }
+        if file.sealed.is_some() {
+            self.forget_sealing(subject.file).await?;
+        }
+        let sealed = self.seal_where_there_is_room(subject, &file, path).await?;
+        tell_what_is_odd(subject, &sealed);
+        Ok((sealed, Origin::Now))
+    }
+
+    fn readable(&self, identity: &ObjectIdentity, file: &FileRow) -> PathBuf {
+        let named = file.path.clone();
+        let named = named.unwrap_or_else(|| file.name.clone().into());
+        self.spool.readable(identity, &named)
+    }
+
+    /// Is the object in the spool the one that was recorded, and of the file as it is?
+    async fn is_usable(
+        &self,
+        subject: Subject<'_>,
+        sealed: &Sealed,
+        found: Option<Fingerprint>,
+        path: &Path,
+    ) -> Result<bool, PipelineError> {
+        let object = self.spool.seal_path(subject.identity);
+        let expected = (sealed.facts.size, sealed.object_sha256);
+        let is_whole = blocking(move || digest_of(&object).is_ok_and(|found| found == expected));
+        if !unless(subject.stop, is_whole).await?? {
+            return Ok(false);
+        }
+        let path = path.to_owned();
+        // A file that is gone: the object is all there is.
+        let Ok(now) = blocking(move || seal::look(&path)).await? else {
+            return Ok(true);
+        };
+        if found.is_none_or(|found| seal::is_still(&found, &now)) {
+            return Ok(true);
+        }
+        let (source, file) = (subject.source, &subject.identity.file_name);
+        if self.may_be_uploaded(subject).await? {
+            tracing::warn!(
+                source,
+                file,
+                "the file has changed since it was sealed and uploaded: archived as it was then"
+            );
+            return Ok(true);
+        }
+        tracing::info!(
+            source,
+            file,
+            "the file has changed since it was sealed: sealed again"
+        );
+        Ok(false)
+    }
+
+    /// Is anything of the sealed object at any destination? One that cannot be asked may have it.
+    async fn may_be_uploaded(&self, subject: Subject<'_>) -> Result<bool, PipelineError> {
+        let key = subject.identity.source.log_key(subject.identity.sequence);
+        for (&destination, store) in &self.stores {
+            let begun = self.ledger.upload(subject.file, destination).await?;
+            if begun.is_some() || !matches!(store.head(&key).await, Ok(None)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Forgets an object that is not to be used, and the uploads that were begun with its bytes: they cannot be
+    /// gone on with, and the next sweep aborts them.
+    async fn forget_sealing(&self, file: FileKey) -> Result<(), PipelineError> {
+        for &destination in self.stores.keys() {
+            self.ledger.clear_upload(file, destination).await?;
+        }
+        Ok(self.ledger.clear_sealed(file).await?)
+    }
+
+    async fn seal_where_there_is_room(
+        &self,
+        subject: Subject<'_>,
+        file: &FileRow,
+        path: PathBuf,
+    ) -> Result<Sealed, PipelineError> {
+        let mut refused = 0;
+        loop {
+            let earlier = self.unsealed_before(subject).await?;
+            let need = Need {
+                source: subject.source,
+                file: &file.name,
+                size: seal::look(&path).map_or(file.size, |now| now.size),
+                earlier: &earlier,
+                refused,
+            };
+            let room = unless(subject.stop, self.spool.admit(&need)).await??;
+            let key = self.keyring.new_data_key(subject.identity).await?;
+            let sealing = Sealing {
+                path: path.clone(),
+                identity: subject.identity.clone(),
+                found: file.fingerprint,
+                level: self.level,
+                spool: self.spool.clone(),
+                stop: subject.stop.clone(),
+            };
+            failpoint!("before-seal");
+            let outcome = blocking(move || {
+                let _room = room;
+                sealing.run(key)
+            });
+            match outcome.await? {
+                Ok((sealed, fingerprint)) => {
+                    self.record(subject, &sealed, fingerprint).await?;
+                    return Ok(sealed);
+                }
+                Err(error) if error.is_full() => {
+                    refused = refused.saturating_add(1);
+                    let (source, file) = (subject.source, &file.name);
+                    let error = crate::exit::chain(&error);
+                    tracing::info!(
+                        source,
+                        file,
+                        error,
+                        "the disk was full in the middle of sealing: nothing is left of it"
+                    );
+                }
+                Err(SealError::Unstable { path, now }) => {
+                    // The next attempt wants to find it as it is now.
+                    self.ledger.set_fingerprint(subject.file, now).await?;
+                    return Err(SealError::Unstable { path, now }.into());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// In this order: a record whose fingerprint was lost would cost another sealing.
+    async fn record(
+        &self,
+        subject: Subject<'_>,
+        sealed: &Sealed,
+        fingerprint: Fingerprint,
+    ) -> Result<(), PipelineError> {
+        self.spool.learn(sealed.summary.size, sealed.facts.size);
+        self.ledger
+            .set_fingerprint(subject.file, fingerprint)
+            .await?;
+        self.ledger
+            .record_sealed(subject.file, &sealed.payload()?)
+            .await?;
+        failpoint!("sealed");
+        Ok(())
+    }
+
+    /// Sizes of the files before this one that are neither sealed nor committed where this one goes. They are in
+    /// other lanes' hands, so there are fewer than lanes.
+    async fn unsealed_before(&self, subject: Subject<'_>) -> Result<Vec<u64>, PipelineError> {
+        let Route {
+            source,
+            destination,
+        } = subject.route;
+        let head = self.ledger.chain_head(source, destination).await?;
+        let head = head.map(|head| head.sequence);
+        let mut sizes = Vec::new();
+        let mut at = subject.file;
+        for _ in 0..MAX_LANES {
+            let previous = self.ledger.previous_file(at).await?;
+            let Some(previous) = previous.filter(|&previous| Some(previous) > head) else {
+                break;
+            };
+            at.sequence = previous;
+            if let Some(file) = self.ledger.file(at).await?
+                && file.sealed.is_none()
+            {
+                sizes.push(file.size);
+            }
+        }
+        Ok(sizes)
+    }
+}
+
+impl Sealed {
+    fn payload(&self) -> Result<SealedPayload, PipelineError> {
+        serde_json::to_string(self)
+            .map(SealedPayload)
+            .map_err(PipelineError::Payload)
+    }
+
+    /// None when another version wrote it: the file is sealed anew.
+    fn read(payload: &SealedPayload) -> Option<Self> {
+        serde_json::from_str(&payload.0).ok()
+    }
+}
+
+/// Says what is odd about a file. It is archived all the same.
+fn tell_what_is_odd(subject: Subject<'_>, sealed: &Sealed) {
+    let (source, file) = (subject.source, &subject.identity.file_name);
+    if let Some(damage) = &sealed.summary.damage {
+        let (offset, reason) = (damage.offset, &damage.reason);
+        tracing::warn!(
+            source,
+            file,
+            offset,
+            reason,
+            "damaged: archived byte for byte, and flagged"
+        );
+    } else if let Some(obstacle) = &sealed.summary.obstacle {
+        let (offset, reason) = (obstacle.offset, &obstacle.reason);
+        tracing::warn!(
+            source,
+            file,
+            offset,
+            reason,
+            "a replay must not pass this unasked: archived, and flagged"
+        );
+    }
+}
+
+/// Runs `work` where it may block. A panic in it goes on here.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PipelineError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => Ok(value),
+        Err(join) if join.is_panic() => std::panic::resume_unwind(join.into_panic()),
+        // The runtime is shutting down.
+        Err(_) => Err(PipelineError::Stopping),
+    }
+}
+
+/// Size and SHA-256 of a spooled object.
+fn digest_of(path: &Path) -> io::Result<(u64, Digest)> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = Hasher::default();
+    let mut size = 0_u64;
+    let mut buffer = vec![0; READ_SIZE];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok((size, hasher.finish())),
+            Ok(read) => {
+                hasher.update(buffer.get(..read).unwrap_or_default());
+                size = size.saturating_add(read as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// One lock per file under way, so that two destinations do not seal it twice.
+#[derive(Debug, Default)]
+pub struct SealLocks(Mutex<HashMap<FileKey, Weak<tokio::sync::Mutex<()>>>>);
+
+impl SealLocks {
+    fn of(&self, file: FileKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = locks.get(&file).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        locks.insert(file, Arc::downgrade(&lock));
+        lock
+    }
+}

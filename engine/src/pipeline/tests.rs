@@ -1,0 +1,9 @@
+//! The pipeline under a real queue and ledger, against a directory that counts what is asked of it.
+
+mod bench;
+mod orphans;
+mod recording;
+mod resuming;
+mod rivals;
+mod sealing;
+mod stopping;

@@ -1,0 +1,129 @@
+//! Every point × both databases × both kinds of store.
+//!
+//! One test for each database and store, so that servers start once; a failure names its point, and the points
+//! behind it are tried all the same.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use crate::archiver::{Bucket, Database, Destination, Originals, Site, binlogs, originals};
+use crate::harness::Postgres;
+use crate::points::{POINTS, Point};
+
+/// The large file: of three parts, which are of 8 MiB.
+const LARGE: usize = 18 << 20;
+
+/// How many files the datadir has.
+const FILES: u64 = 4;
+
+const SIGKILL: i32 = 9;
+
+#[test]
+#[ignore = "needs a minute"]
+fn sqlite_and_a_folder() {
+    kill_everywhere(Database::Sqlite, Destination::Folder);
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn sqlite_and_s3() {
+    let bucket = Bucket::start();
+    kill_everywhere(Database::Sqlite, Destination::Bucket(&bucket));
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn postgres_and_a_folder() {
+    let postgres = Postgres::start();
+    kill_everywhere(Database::Postgres(&postgres), Destination::Folder);
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn postgres_and_s3() {
+    let (postgres, bucket) = (Postgres::start(), Bucket::start());
+    let destination = Destination::Bucket(&bucket);
+    kill_everywhere(Database::Postgres(&postgres), destination);
+}
+
+fn kill_everywhere(database: Database, destination: Destination) {
+    let template = tempfile::tempdir().unwrap();
+    binlogs::write_four(template.path(), LARGE);
+    let originals = originals(template.path());
+    let mut failed = Vec::new();
+    for point in chosen() {
+        let case = Case {
+            point,
+            template: template.path(),
+            originals: &originals,
+            database,
+            destination,
+        };
+        if catch_unwind(AssertUnwindSafe(|| case.run())).is_err() {
+            failed.push(point);
+        }
+    }
+    assert!(failed.is_empty(), "not whole after a kill at {failed:?}");
+}
+
+/// All points, or those of one name: `GTIDE_POINT`.
+fn chosen() -> Vec<Point> {
+    let name = std::env::var("GTIDE_POINT").ok();
+    let wanted = |point: &&Point| name.as_deref().is_none_or(|name| name == point.name);
+    let points: Vec<Point> = POINTS.iter().filter(wanted).copied().collect();
+    assert!(!points.is_empty(), "no failpoint is named {name:?}");
+    points
+}
+
+struct Case<'a> {
+    point: Point,
+    template: &'a Path,
+    originals: &'a Originals,
+    database: Database<'a>,
+    destination: Destination<'a>,
+}
+
+impl Case<'_> {
+    fn run(&self) {
+        let Point { name, passing } = self.point;
+        println!("== killed at {name}, passing {passing}");
+        let prefix = format!("{name}-{passing}");
+        let site = Site::of(&prefix, self.template, self.database, self.destination);
+        let killed = site.run_into(name, passing);
+        assert_eq!(killed.signal, Some(SIGKILL), "{name}: {killed:#?}");
+        let received = self.received_parts();
+        site.assert_no_entry_without_object();
+
+        let again = site.run_all();
+        assert_eq!(again.code, Some(0), "{name}: {}", again.stderr);
+        let resent = self.received_parts();
+        let twice: Vec<_> = received.intersection(&resent).collect();
+        assert!(twice.is_empty(), "{name}: sent twice: {twice:?}");
+        site.assert_whole(self.originals, FILES);
+    }
+
+    /// Which parts of which object the store has taken since it was last asked.
+    fn received_parts(&self) -> BTreeSet<String> {
+        let Destination::Bucket(bucket) = self.destination else {
+            return BTreeSet::new();
+        };
+        bucket.block_on(bucket.proxy.quiet());
+        let seen = bucket.proxy.seen();
+        bucket.proxy.forget();
+        let parts = seen
+            .into_iter()
+            .filter(|seen| seen.head.starts_with("PUT ") && seen.head.contains("partNumber="));
+        let taken = parts.filter(|seen| seen.status == Some(200));
+        taken.filter_map(|seen| part_of(&seen.head)).collect()
+    }
+}
+
+/// `/archive/…/0000000002.gtb 3`, of a part's request.
+fn part_of(head: &str) -> Option<String> {
+    let (path, query) = head.split_whitespace().nth(1)?.split_once('?')?;
+    let number = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("partNumber="))?;
+    Some(format!("{path} {number}"))
+}
