@@ -306,11 +306,7 @@ impl Queue {
             return Ok(0);
         };
         let mut tx = self.ledger.begin().await?;
-        let mut dropped = 0;
-        for lane in 0..self.config.lanes {
-            let lane = LaneName { route, lane };
-            dropped += jobs::delete_up_to(&mut tx, lane, head.sequence).await?;
-        }
+        let dropped = jobs::delete_up_to(&mut tx, route, head.sequence).await?;
         tx.commit().await?;
         Ok(dropped)
     }

@@ -1,6 +1,6 @@
 //! Binlog files as they were found, and what sealing them yielded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -211,8 +211,11 @@ impl Tx {
         files: &[NewFile],
         at: Timestamp,
     ) -> Result<u64, LedgerError> {
+        // Each once: PostgreSQL updates no row twice in a statement.
+        let files: BTreeMap<FileKey, &NewFile> =
+            files.iter().map(|file| (file.key, file)).collect();
         let rows: Vec<Discovered<'_>> = files
-            .iter()
+            .values()
             .map(|file| {
                 let (device, inode, file_size, mtime_ns) = stored_fingerprint(file.fingerprint);
                 Ok(Discovered {
@@ -228,9 +231,7 @@ impl Tx {
                 })
             })
             .collect::<Result<_, LedgerError>>()?;
-        let mut sources: Vec<SourceId> = files.iter().map(|file| file.key.source).collect();
-        sources.sort_unstable();
-        sources.dedup();
+        let sources: BTreeSet<SourceId> = files.keys().map(|key| key.source).collect();
         for source in sources {
             self.lock_source(source).await?;
         }

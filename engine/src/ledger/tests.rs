@@ -582,7 +582,7 @@ async fn no_question_of_the_hot_path_scans_on_postgres() {
             committed_at)
           SELECT 1, 1, n, sha256('a'), sha256('b'), 1, 0 FROM generate_series(1, 49990) n;
         INSERT INTO positions VALUES (1, 1, 1, 49990, 49990, NULL);
-        INSERT INTO uploads VALUES (1, 1, 49990, 'token', TRUE)";
+        INSERT INTO uploads VALUES (1, 1, 49990, 'token')";
     let pool = bench.pool_of_postgres();
     sqlx::raw_sql(fill).execute(pool).await.unwrap();
     for _ in 0..2 {

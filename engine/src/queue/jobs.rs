@@ -278,16 +278,18 @@ pub(super) async fn delete(tx: &mut Tx, id: &str) -> Result<(), LedgerError> {
     .map_err(LedgerError::database("delete a job"))
 }
 
-/// The jobs of a lane up to a sequence are done. Returns how many there were.
+/// The jobs of a route up to a sequence are done. Returns how many there were.
 pub(super) async fn delete_up_to(
     tx: &mut Tx,
-    lane: LaneName,
+    route: Route,
     last: Sequence,
 ) -> Result<u64, LedgerError> {
+    let lanes = format!("{}%", lanes_of(route));
     on!(tx, |db| {
-        sqlx::query("DELETE FROM Jobs WHERE job_type = $1 AND idempotency_key <= $2")
-            .bind(lane.to_string())
-            .bind(sequence_key(last))
+        sqlx::query("DELETE FROM Jobs WHERE job_type LIKE $1 AND idempotency_key <= $2")
+            .bind(&lanes)
+            // As the statement that queues them writes it.
+            .bind(format!("{:020}", last.0))
             .execute(db)
             .await
             .map(|done| done.rows_affected())
