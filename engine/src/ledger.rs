@@ -57,8 +57,6 @@ pub use error::{DatabaseError, LedgerError};
 pub use file::{
     Discovery, FileKey, FileRow, Fingerprint, KnownFile, NewFile, SealedPayload, WaitingFile,
 };
-#[cfg(feature = "daemon")]
-pub(crate) use job::sequence_key;
 pub use job::{
     ArchiveJob, JOB_VERSION, JobFilter, JobRow, JobStatus, LaneName, LastFailure, MAX_JOBS_LISTED,
     Route,

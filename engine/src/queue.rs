@@ -34,7 +34,7 @@ mod policy;
 mod shield;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -45,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::exit::{Diagnose, Exit};
+use crate::layout::Sequence;
 pub use crate::ledger::{ArchiveJob, Committed, Route};
 use crate::ledger::{DestinationId, FileKey, LaneName, Ledger, LedgerError, NewFile, SourceId};
 use board::Board;
@@ -173,18 +174,24 @@ impl Queue {
             let now = self.clock.now();
             let mut tx = self.ledger.begin().await?;
             total.files += tx.discover_all(batch, now).await?;
-            let wanted = batch.iter().flat_map(|file| {
-                let source = file.key.source;
-                let route = move |&destination| Route {
-                    source,
-                    destination,
-                };
-                let job = |route| ArchiveJob::new(route, file.key.sequence);
-                destinations.iter().map(route).map(job)
-            });
-            let (wanted, config): (Vec<_>, _) = (wanted.collect(), self.config);
-            let queued =
-                jobs::enqueue(&mut tx, &wanted, config.lanes, config.max_attempts, now).await?;
+            let mut routes: BTreeMap<Route, Vec<Sequence>> = BTreeMap::new();
+            for file in batch {
+                for &destination in destinations {
+                    let source = file.key.source;
+                    let route = Route {
+                        source,
+                        destination,
+                    };
+                    let sequences = routes.entry(route).or_default();
+                    sequences.push(file.key.sequence);
+                }
+            }
+            let mut queued = Vec::new();
+            for (route, sequences) in routes {
+                let (lanes, attempts) = (self.config.lanes, self.config.max_attempts);
+                queued
+                    .extend(jobs::enqueue(&mut tx, route, &sequences, lanes, attempts, now).await?);
+            }
             tx.commit().await?;
             total.jobs += queued.len() as u64;
             self.board.send_modify(|board| {
@@ -299,11 +306,7 @@ impl Queue {
             return Ok(0);
         };
         let mut tx = self.ledger.begin().await?;
-        let mut dropped = 0;
-        for lane in 0..self.config.lanes {
-            let lane = LaneName { route, lane };
-            dropped += jobs::delete_up_to(&mut tx, lane, head.sequence).await?;
-        }
+        let dropped = jobs::delete_up_to(&mut tx, route, head.sequence).await?;
         tx.commit().await?;
         Ok(dropped)
     }
@@ -356,7 +359,7 @@ impl Queue {
                 source: file.source,
                 destination,
             };
-            let id = id::of_job(&ArchiveJob::new(route, file.sequence));
+            let id = id::of_job(route, file.sequence);
             jobs::delete(&mut tx, &id.to_string()).await?;
         }
         tx.forget_file(file).await?;

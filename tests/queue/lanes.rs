@@ -4,16 +4,17 @@ use std::time::{Duration, Instant};
 
 use engine::clock::SystemClock;
 use engine::layout::Sequence;
-use engine::ledger::{ImportedCommit, JobStatus, Ledger, Route};
+use engine::ledger::{ArchiveJob, ImportedCommit, JobStatus, Ledger, Route};
 use engine::queue::{Enqueued, QueueConfig, QueueError, SAFETY_POLL};
 use engine::retry::RetryClass;
 use jiff::Timestamp;
 
-use crate::bench::{Act, Bench, CONFIG, claim, committed, identity, open, scripted};
+use crate::bench::{Act, Bench, CONFIG, Raw, claim, committed, identity, open, scripted};
 
 on_both![
     files_are_committed_in_sequence_whatever_fails_on_the_way,
     queuing_a_file_twice_is_harmless,
+    a_job_is_stored_as_it_is_read,
     a_resting_lane_wakes_when_a_file_is_queued,
     a_stalled_file_holds_up_its_route_and_no_other,
     a_file_queued_late_goes_before_one_that_waits_for_it,
@@ -66,6 +67,28 @@ async fn queuing_a_file_twice_is_harmless(bench: Bench) {
         "committed files are not queued again"
     );
     assert_eq!(log.entries().len(), 9);
+}
+
+/// What SQL writes is what the program would write.
+async fn a_job_is_stored_as_it_is_read(bench: Bench) {
+    let opened = bench.open().await;
+    opened.enqueue([123]).await;
+    let stored: Vec<u8> = match bench.raw().await {
+        Raw::Sqlite(pool) => sqlx::query_scalar("SELECT job FROM Jobs")
+            .fetch_one(&pool)
+            .await
+            .unwrap(),
+        Raw::Postgres(pool) => sqlx::query_scalar("SELECT job FROM jobs")
+            .fetch_one(&pool)
+            .await
+            .unwrap(),
+    };
+    let job = ArchiveJob::new(opened.route(), Sequence(123));
+    assert_eq!(stored, serde_json::to_vec(&job).unwrap());
+    let listed = opened.jobs().await.remove(0);
+    assert_eq!(listed.lane, job.lane(CONFIG.lanes));
+    assert_eq!(listed.sequence, job.sequence);
+    assert_eq!(listed.file_name.as_deref(), Some("binlog.000123"));
 }
 
 async fn a_resting_lane_wakes_when_a_file_is_queued(bench: Bench) {

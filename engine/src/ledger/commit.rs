@@ -6,6 +6,7 @@
 //! - `positions` follows `commits` in the same transaction. The watermark is the end of the unbroken run of
 //!   sequences that begins with the first committed one, whatever order the commits came in.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
@@ -66,6 +67,30 @@ pub struct ChainHead {
     pub last_commit: Option<Timestamp>,
 }
 
+/// A commit as one statement for many of them takes it.
+#[derive(Serialize)]
+struct NewCommit {
+    sequence: i64,
+    entry_sha256: Digest,
+    plain_sha256: Digest,
+    size: i64,
+    last_commit: Option<i64>,
+    committed_at: i64,
+}
+
+impl NewCommit {
+    fn new(sequence: Sequence, committed: &Committed, at: Timestamp) -> Self {
+        Self {
+            sequence: stored(sequence.0),
+            entry_sha256: committed.entry_sha256,
+            plain_sha256: committed.plain_sha256,
+            size: stored(committed.size),
+            last_commit: committed.last_commit.map(Timestamp::as_microsecond),
+            committed_at: at.as_microsecond(),
+        }
+    }
+}
+
 impl Tx {
     /// Records a commit, moves the watermark and forgets the upload. The same commit again is no change.
     ///
@@ -79,65 +104,113 @@ impl Tx {
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         self.lock_source(key.source).await?;
-        if self.insert_commit(key, destination, committed, at).await? {
-            let inserted = key.sequence..=key.sequence;
+        let row = NewCommit::new(key.sequence, committed, at);
+        let sequences = key.sequence..=key.sequence;
+        if self.insert_commits(key.source, destination, &[row]).await? {
             let gtids = committed.gtids.as_deref();
-            self.advance(key.source, destination, inserted, gtids)
+            self.advance(key.source, destination, sequences.clone(), gtids)
                 .await?;
         }
-        self.delete_upload(key, destination).await
+        self.delete_uploads(key.source, destination, &sequences)
+            .await
     }
 
-    /// True when it was not recorded before.
-    async fn insert_commit(
+    /// True when one of them was not recorded before.
+    async fn insert_commits(
         &mut self,
-        key: FileKey,
+        source: SourceId,
         destination: DestinationId,
-        committed: &Committed,
-        at: Timestamp,
+        commits: &[NewCommit],
     ) -> Result<bool, LedgerError> {
-        let inserted =
-            on!(self, |db| {
-                sqlx::query(
+        let sql = self.pick(
             "INSERT INTO commits (source, destination, sequence, entry_sha256, plain_sha256,
                size, last_commit, committed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             SELECT $2, $3, value ->> '$.sequence', unhex(value ->> '$.entry_sha256'),
+               unhex(value ->> '$.plain_sha256'), value ->> '$.size', value ->> '$.last_commit',
+               value ->> '$.committed_at'
+             FROM json_each($1) WHERE true
              ON CONFLICT (source, destination, sequence) DO NOTHING",
-        )
-        .bind(key.source.stored())
-        .bind(destination.stored())
-        .bind(stored(key.sequence.0))
-        .bind(committed.entry_sha256.as_bytes().as_slice())
-        .bind(committed.plain_sha256.as_bytes().as_slice())
-        .bind(stored(committed.size))
-        .bind(committed.last_commit.map(Timestamp::as_microsecond))
-        .bind(at.as_microsecond())
-        .execute(db).await.map(|done| done.rows_affected())
-            })
-            .map_err(LedgerError::database("record a commit"))?;
-        if inserted > 0 {
-            return Ok(true);
+            "INSERT INTO commits (source, destination, sequence, entry_sha256, plain_sha256,
+               size, last_commit, committed_at)
+             SELECT $2, $3, sequence, decode(entry_sha256, 'hex'), decode(plain_sha256, 'hex'),
+               size, last_commit, committed_at
+             FROM jsonb_to_recordset($1) AS new (sequence bigint, entry_sha256 text,
+               plain_sha256 text, size bigint, last_commit bigint, committed_at bigint)
+             ON CONFLICT (source, destination, sequence) DO NOTHING",
+        );
+        let inserted = on!(self, |db| {
+            sqlx::query(sql)
+                .bind(sqlx::types::Json(commits))
+                .bind(source.stored())
+                .bind(destination.stored())
+                .execute(db)
+                .await
+                .map(|done| done.rows_affected())
+        })
+        .map_err(LedgerError::database("record commits"))?;
+        if inserted < commits.len() as u64 {
+            self.compare_commits(source, destination, commits).await?;
         }
-        let recorded: Vec<u8> = on!(self, |db| {
-            sqlx::query_scalar(
-                "SELECT entry_sha256 FROM commits
-                 WHERE source = $1 AND destination = $2 AND sequence = $3",
+        Ok(inserted > 0)
+    }
+
+    /// What was recorded before must be the same.
+    async fn compare_commits(
+        &mut self,
+        source: SourceId,
+        destination: DestinationId,
+        commits: &[NewCommit],
+    ) -> Result<(), LedgerError> {
+        let lowest = commits.iter().map(|commit| commit.sequence).min();
+        let highest = commits.iter().map(|commit| commit.sequence).max();
+        let rows: Vec<(i64, Vec<u8>)> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT sequence, entry_sha256 FROM commits
+                 WHERE source = $1 AND destination = $2 AND sequence BETWEEN $3 AND $4",
             )
-            .bind(key.source.stored())
+            .bind(source.stored())
             .bind(destination.stored())
-            .bind(stored(key.sequence.0))
-            .fetch_one(db)
+            .bind(lowest)
+            .bind(highest)
+            .fetch_all(db)
             .await
         })
-        .map_err(LedgerError::database("compare a commit"))?;
-        match read_digest(recorded)? {
-            same if same == committed.entry_sha256 => Ok(false),
-            recorded => Err(LedgerError::Conflict {
-                sequence: key.sequence,
-                recorded,
-                offered: committed.entry_sha256,
-            }),
+        .map_err(LedgerError::database("compare commits"))?;
+        let recorded: HashMap<i64, Vec<u8>> = rows.into_iter().collect();
+        for commit in commits {
+            let Some(digest) = recorded.get(&commit.sequence) else {
+                continue;
+            };
+            let recorded = read_digest(digest.clone())?;
+            if recorded != commit.entry_sha256 {
+                return Err(LedgerError::Conflict {
+                    sequence: Sequence(unsigned(commit.sequence, "a sequence")?),
+                    recorded,
+                    offered: commit.entry_sha256,
+                });
+            }
         }
+        Ok(())
+    }
+
+    /// Forgets the uploads of committed files.
+    async fn delete_uploads(
+        &mut self,
+        source: SourceId,
+        destination: DestinationId,
+        sequences: &RangeInclusive<Sequence>,
+    ) -> Result<(), LedgerError> {
+        on!(self, |db| {
+            sqlx::query(FORGET_UPLOADS)
+                .bind(source.stored())
+                .bind(destination.stored())
+                .bind(stored(sequences.start().0))
+                .bind(stored(sequences.end().0))
+                .execute(db)
+                .await
+                .map(|_| ())
+        })
+        .map_err(LedgerError::database("forget uploads"))
     }
 
     /// Brings `positions` in line with `commits` after sequences within `inserted` were added. `gtids` are
@@ -219,7 +292,7 @@ impl Tx {
 
 impl Ledger {
     /// Records commits that a bucket holds, to rebuild the ledger or to catch up with another writer. One
-    /// transaction for all of them: pass pages of a thousand or so, in ascending order. Commits that are
+    /// transaction for all of them: pass pages of a thousand or so that follow one another. Commits that are
     /// recorded already are left as they are.
     ///
     /// # Errors
@@ -230,32 +303,35 @@ impl Ledger {
         destination: DestinationId,
         commits: &[ImportedCommit],
     ) -> Result<(), LedgerError> {
-        let highest = commits.iter().max_by_key(|c| c.sequence);
-        let lowest = commits.iter().map(|c| c.sequence).min();
+        let highest = commits.iter().max_by_key(|commit| commit.sequence);
+        let lowest = commits.iter().map(|commit| commit.sequence).min();
         let (Some(lowest), Some(highest)) = (lowest, highest) else {
             return Ok(());
         };
-        let mut tx = self.begin().await?;
-        for commit in commits {
-            let key = FileKey {
-                source,
-                sequence: commit.sequence,
-            };
-            let file = NewFile {
-                key,
+        let files: Vec<NewFile> = commits
+            .iter()
+            .map(|commit| NewFile {
+                key: FileKey {
+                    source,
+                    sequence: commit.sequence,
+                },
                 name: commit.name.clone(),
                 path: None,
                 size: commit.committed.size,
                 fingerprint: None,
-            };
-            tx.discover(&file, commit.committed_at).await?;
-            tx.insert_commit(key, destination, &commit.committed, commit.committed_at)
-                .await?;
-            tx.delete_upload(key, destination).await?;
-        }
-        let inserted = lowest..=highest.sequence;
+            })
+            .collect();
+        let rows: Vec<NewCommit> = commits
+            .iter()
+            .map(|commit| NewCommit::new(commit.sequence, &commit.committed, commit.committed_at))
+            .collect();
+        let sequences = lowest..=highest.sequence;
         let gtids = highest.committed.gtids.as_deref();
-        tx.advance(source, destination, inserted, gtids).await?;
+        let mut tx = self.begin().await?;
+        tx.discover_all(&files, highest.committed_at).await?;
+        tx.insert_commits(source, destination, &rows).await?;
+        tx.delete_uploads(source, destination, &sequences).await?;
+        tx.advance(source, destination, sequences, gtids).await?;
         tx.commit().await
     }
 
@@ -293,16 +369,11 @@ impl Ledger {
         destination: DestinationId,
     ) -> Result<Option<ChainHead>, LedgerError> {
         let row: Option<HeadColumns> = on!(self, |db| {
-            sqlx::query_as(
-                "SELECT c.sequence, c.entry_sha256, p.head_gtids, c.committed_at, c.last_commit
-                 FROM positions p JOIN commits c ON c.source = p.source
-                   AND c.destination = p.destination AND c.sequence = p.head
-                 WHERE p.source = $1 AND p.destination = $2",
-            )
-            .bind(source.stored())
-            .bind(destination.stored())
-            .fetch_optional(db)
-            .await
+            sqlx::query_as(CHAIN_HEAD)
+                .bind(source.stored())
+                .bind(destination.stored())
+                .fetch_optional(db)
+                .await
         })
         .map_err(LedgerError::database("read the chain's head"))?;
         let Some((sequence, entry, gtids, committed_at, last_commit)) = row else {
@@ -378,18 +449,12 @@ impl Ledger {
     ) -> Result<Vec<RangeInclusive<Sequence>>, LedgerError> {
         // Below the watermark there is none, so an archive without gaps costs nothing to ask.
         let rows: Vec<(i64, i64)> = on!(self, |db| {
-            sqlx::query_as(
-                "SELECT sequence + 1, next - 1 FROM (
-                   SELECT c.sequence, lead(c.sequence) OVER (ORDER BY c.sequence) AS next
-                   FROM commits c JOIN positions p USING (source, destination)
-                   WHERE c.source = $1 AND c.destination = $2 AND c.sequence >= p.watermark) AS runs
-                 WHERE next > sequence + 1 ORDER BY sequence LIMIT $3",
-            )
-            .bind(source.stored())
-            .bind(destination.stored())
-            .bind(i64::from(MAX_GAPS_LISTED))
-            .fetch_all(db)
-            .await
+            sqlx::query_as(GAPS)
+                .bind(source.stored())
+                .bind(destination.stored())
+                .bind(i64::from(MAX_GAPS_LISTED))
+                .fetch_all(db)
+                .await
         })
         .map_err(LedgerError::database("look for gaps"))?;
         rows.into_iter()
@@ -404,11 +469,31 @@ impl Ledger {
 /// Sequence, digest of the entry, GTIDs, time of the commit, time of the last transaction.
 type HeadColumns = (i64, Vec<u8>, Option<String>, i64, Option<i64>);
 
+// What another table has for a row is asked in scalar subqueries. A join PostgreSQL may turn around: without
+// statistics, as after an import, it reads all commits of a route for each row.
+
 pub(super) const END_OF_RUN: &str = "SELECT c.sequence FROM commits c
-     WHERE c.source = $1 AND c.destination = $2 AND c.sequence >= $3 AND NOT EXISTS (
-       SELECT 1 FROM commits n WHERE n.source = c.source
-         AND n.destination = c.destination AND n.sequence = c.sequence + 1)
+     WHERE c.source = $1 AND c.destination = $2 AND c.sequence >= $3
+       AND (SELECT 1 FROM commits n WHERE n.source = $1 AND n.destination = $2
+         AND n.sequence = c.sequence + 1) IS NULL
      ORDER BY c.sequence LIMIT 1";
+
+pub(super) const CHAIN_HEAD: &str = "SELECT sequence, entry_sha256, (
+       SELECT head_gtids FROM positions WHERE source = $1 AND destination = $2) AS gtids,
+       committed_at, last_commit
+     FROM commits WHERE source = $1 AND destination = $2 AND sequence = (
+       SELECT head FROM positions WHERE source = $1 AND destination = $2)";
+
+pub(super) const GAPS: &str = "SELECT sequence + 1, next - 1 FROM (
+       SELECT sequence, lead(sequence) OVER (ORDER BY sequence) AS next FROM commits
+       WHERE source = $1 AND destination = $2 AND sequence >= (
+         SELECT watermark FROM positions WHERE source = $1 AND destination = $2)) AS runs
+     WHERE next > sequence + 1 ORDER BY sequence LIMIT $3";
+
+pub(super) const FORGET_UPLOADS: &str = "DELETE FROM uploads
+     WHERE source = $1 AND destination = $2 AND sequence BETWEEN $3 AND $4
+       AND (SELECT 1 FROM commits c WHERE c.source = $1 AND c.destination = $2
+         AND c.sequence = uploads.sequence) IS NOT NULL";
 
 pub(super) fn read_digest(bytes: Vec<u8>) -> Result<Digest, LedgerError> {
     let bytes: [u8; 32] = bytes

@@ -1,6 +1,6 @@
 //! Binlog files as they were found, and what sealing them yielded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -158,6 +158,14 @@ pub(super) const KNOWN_FILES: &str = "SELECT sequence, device, inode, file_size,
        LIMIT 1) AS sha256
      FROM files f WHERE source = $1 AND sequence >= $2";
 
+pub(super) const WAITING_FILES: &str = "SELECT sequence, name, path FROM files f
+     WHERE source = $1 AND sequence > coalesce(
+         (SELECT min(watermark) FROM positions WHERE source = $1), 0)
+       AND (SELECT 1 FROM destinations d JOIN commits c
+         ON c.source = f.source AND c.destination = d.id AND c.sequence = f.sequence
+         LIMIT 1) IS NULL
+     ORDER BY sequence";
+
 pub(super) const PREVIOUS_FILE: &str =
     "SELECT max(sequence) FROM files WHERE source = $1 AND sequence < $2";
 
@@ -203,8 +211,11 @@ impl Tx {
         files: &[NewFile],
         at: Timestamp,
     ) -> Result<u64, LedgerError> {
+        // Each once: PostgreSQL updates no row twice in a statement.
+        let files: BTreeMap<FileKey, &NewFile> =
+            files.iter().map(|file| (file.key, file)).collect();
         let rows: Vec<Discovered<'_>> = files
-            .iter()
+            .values()
             .map(|file| {
                 let (device, inode, file_size, mtime_ns) = stored_fingerprint(file.fingerprint);
                 Ok(Discovered {
@@ -220,9 +231,7 @@ impl Tx {
                 })
             })
             .collect::<Result<_, LedgerError>>()?;
-        let mut sources: Vec<SourceId> = files.iter().map(|file| file.key.source).collect();
-        sources.sort_unstable();
-        sources.dedup();
+        let sources: BTreeSet<SourceId> = files.keys().map(|key| key.source).collect();
         for source in sources {
             self.lock_source(source).await?;
         }
@@ -384,18 +393,10 @@ impl Ledger {
     pub async fn waiting_files(&self, source: SourceId) -> Result<Vec<WaitingFile>, LedgerError> {
         // None stands below a watermark, so what is archived long since is not looked at.
         let rows: Vec<(i64, String, Option<String>)> = on!(self, |db| {
-            sqlx::query_as(
-                "SELECT sequence, name, path FROM files f
-                 WHERE source = $1 AND sequence > coalesce(
-                     (SELECT min(watermark) FROM positions WHERE source = $1), 0)
-                   AND NOT EXISTS (
-                     SELECT 1 FROM destinations d JOIN commits c
-                       ON c.source = f.source AND c.destination = d.id AND c.sequence = f.sequence)
-                 ORDER BY sequence",
-            )
-            .bind(source.stored())
-            .fetch_all(db)
-            .await
+            sqlx::query_as(WAITING_FILES)
+                .bind(source.stored())
+                .fetch_all(db)
+                .await
         })
         .map_err(LedgerError::database("list waiting files"))?;
         rows.into_iter()

@@ -2,8 +2,7 @@
 //!
 //! The table `Jobs` and its columns are those of apalis-sqlite and apalis-postgres 1.0.0 (there in the schema `apalis`); it
 //! does not exist before an archiver ran for the first time, and then there are no jobs. A lane's name is its
-//! `job_type`, a file's sequence in [`SEQUENCE_KEY_LEN`] digits its
-//! `idempotency_key`.
+//! `job_type`, a file's sequence in 20 digits its `idempotency_key`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +10,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{DestinationId, FileKey, Ledger, LedgerError, SourceId, on, storable, unsigned};
+use super::{DestinationId, FileKey, Ledger, LedgerError, SourceId, on, unsigned};
 use crate::exit::Exit;
 use crate::layout::Sequence;
 use crate::retry::RetryClass;
@@ -21,17 +20,6 @@ pub const JOB_VERSION: u32 = 1;
 
 /// Jobs that [`Ledger::jobs`] lists at most in one call.
 pub const MAX_JOBS_LISTED: u32 = 1_000;
-
-/// Digits of a sequence in a job's `idempotency_key`: all that a sequence can have, so that texts sort as numbers do.
-#[cfg(feature = "daemon")]
-const SEQUENCE_KEY_LEN: usize = 20;
-
-/// A sequence as it orders the jobs of a lane: digits only, of one length, which every collation orders alike. Letters
-/// it would not: Estonian has Z before T.
-#[cfg(feature = "daemon")]
-pub(crate) fn sequence_key(sequence: Sequence) -> String {
-    format!("{:0SEQUENCE_KEY_LEN$}", sequence.0)
-}
 
 /// Where files go from and to: commits are strictly in sequence on each route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -251,8 +239,11 @@ impl LastFailure {
     #[cfg(feature = "daemon")]
     pub(crate) fn stored(&self) -> Result<String, LedgerError> {
         let storable = Self {
-            message: storable(&self.message).into_owned(),
-            hint: self.hint.as_deref().map(|hint| storable(hint).into_owned()),
+            message: super::storable(&self.message).into_owned(),
+            hint: self
+                .hint
+                .as_deref()
+                .map(|hint| super::storable(hint).into_owned()),
             ..self.clone()
         };
         serde_json::to_string(&storable)
@@ -306,20 +297,21 @@ impl Ledger {
         // Source and sequence are read out of the names that make the order, whatever the stored job looks like: one
         // that this program cannot read must not hide the others.
         let sql = self.pick(
-            "SELECT j.id, j.job_type, j.sequence, f.name, j.status, j.attempts, j.run_at,
-               j.last_result
+            "SELECT j.id, j.job_type, j.sequence, (SELECT name FROM files f
+                 WHERE f.source = j.source AND f.sequence = j.sequence) AS name,
+               j.status, j.attempts, j.run_at, j.last_result
              FROM (
                SELECT id, job_type, status, attempts, run_at, last_result,
                  CAST(substr(job_type, 9) AS INTEGER) AS source,
                  CAST(idempotency_key AS INTEGER) AS sequence
                FROM Jobs
                WHERE id > $1 AND ($2 IS NULL OR status = $2) AND job_type LIKE 'archive/%'
-               ORDER BY id LIMIT $3) j
-             LEFT JOIN files f ON f.source = j.source AND f.sequence = j.sequence
+               ORDER BY id LIMIT $3) AS j
              ORDER BY j.id",
             // Ids are letters and digits, which not every collation orders as they count.
-            "SELECT j.id, j.job_type, j.sequence, f.name, j.status, j.attempts, j.run_at,
-               j.last_result
+            "SELECT j.id, j.job_type, j.sequence, (SELECT name FROM files f
+                 WHERE f.source = j.source AND f.sequence = j.sequence) AS name,
+               j.status, j.attempts, j.run_at, j.last_result
              FROM (
                SELECT id, job_type, status, CAST(attempts AS bigint) AS attempts,
                  CAST(floor(extract(epoch FROM run_at)) AS bigint) AS run_at,
@@ -329,8 +321,7 @@ impl Ledger {
                FROM Jobs
                WHERE id COLLATE \"C\" > $1 AND ($2 IS NULL OR status = $2)
                  AND job_type LIKE 'archive/%'
-               ORDER BY id COLLATE \"C\" LIMIT $3) j
-             LEFT JOIN files f ON f.source = j.source AND f.sequence = j.sequence
+               ORDER BY id COLLATE \"C\" LIMIT $3) AS j
              ORDER BY j.id COLLATE \"C\"",
         );
         let rows: Vec<Row> = on!(self, |db| {

@@ -83,6 +83,7 @@ impl Location {
 /// What every PostgreSQL connection of ours is set to, whatever the server's or the role's defaults are.
 ///
 /// - A commit that was answered survives power loss of the server.
+/// - A plan that was made while a table was empty is not kept.
 /// - Nobody waits for a lock for longer than `lock_timeout`, nor runs a statement for longer than
 ///   [`STATEMENT_TIMEOUT`]; a process that is stopped in a transaction does not hold up the others for longer.
 pub(crate) fn settings(options: PgConnectOptions, lock_timeout: Duration) -> PgConnectOptions {
@@ -93,6 +94,7 @@ pub(crate) fn settings(options: PgConnectOptions, lock_timeout: Duration) -> PgC
             ("search_path", "gtide,apalis"),
             ("synchronous_commit", "on"),
             ("client_min_messages", "warning"),
+            ("plan_cache_mode", "force_custom_plan"),
             ("statement_timeout", limit.as_str()),
             ("idle_in_transaction_session_timeout", limit.as_str()),
             (

@@ -74,18 +74,7 @@ impl Ledger {
         destination: DestinationId,
     ) -> Result<(), LedgerError> {
         let mut tx = self.begin().await?;
-        tx.delete_upload(key, destination).await?;
-        tx.commit().await
-    }
-}
-
-impl super::Tx {
-    pub(super) async fn delete_upload(
-        &mut self,
-        key: FileKey,
-        destination: DestinationId,
-    ) -> Result<(), LedgerError> {
-        on!(self, |db| {
+        on!(tx, |db| {
             sqlx::query(
                 "DELETE FROM uploads WHERE source = $1 AND destination = $2 AND sequence = $3",
             )
@@ -97,6 +86,6 @@ impl super::Tx {
             .map(|_| ())
         })
         .map_err(LedgerError::database("forget an upload"))?;
-        Ok(())
+        tx.commit().await
     }
 }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `id` | the file and its destination, as a ULID (`queue/id.rs`) |
 //! | `job_type` | the lane's name |
-//! | `idempotency_key` | the sequence in digits: its order is that of numbers under every collation |
+//! | `idempotency_key` | the sequence in 20 digits, which every collation orders as numbers (Estonian, say, has Z before T) |
 //! | `run_at` | the next attempt, in whole seconds |
 //! | `done_at` | when the last attempt ended; none when there was none, or when its delay was forgiven |
 //! | `last_result` | the [`LastFailure`] |
@@ -15,16 +15,17 @@
 //! The status column decides nothing but one thing: a job that is found running by the process that begins was
 //! being worked on when another one ended.
 
+use std::collections::BTreeMap;
+
 use apalis_postgres::PostgresStorage;
 use apalis_sqlite::SqliteStorage;
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::id;
 use super::policy::Verdict;
 use crate::layout::Sequence;
 use crate::ledger::{
-    ArchiveJob, History, LaneName, LastFailure, Ledger, LedgerError, Route, Tx, on, sequence_key,
+    History, JOB_VERSION, LaneName, LastFailure, Ledger, LedgerError, Route, Tx, on,
 };
 
 /// A lane's lowest job, as stored.
@@ -76,65 +77,49 @@ pub(super) async fn migrate(ledger: &Ledger) -> Result<(), LedgerError> {
     ledger.migrate(&history).await
 }
 
-/// A job to be queued, as one statement for many of them takes it.
-#[derive(Serialize)]
-struct NewJob {
-    id: String,
-    lane: String,
-    key: String,
-    job: String,
-    source: i64,
-    destination: i64,
-    sequence: i64,
-}
-
-/// Queues those jobs that are neither queued, in whatever lane, nor done. Returns them.
+/// Queues those files of a route whose jobs are neither queued, in whatever lane, nor done. Returns them.
 pub(super) async fn enqueue(
     tx: &mut Tx,
-    jobs: &[ArchiveJob],
+    route: Route,
+    sequences: &[Sequence],
     lanes: u32,
     max_attempts: u32,
     now: Timestamp,
 ) -> Result<Vec<(LaneName, Sequence)>, LedgerError> {
-    let rows: Vec<NewJob> = jobs
+    // Id to sequence: scalars, which SQLite need not parse again for each column.
+    let wanted: BTreeMap<String, u64> = sequences
         .iter()
-        .map(|job| {
-            let stored = serde_json::to_string(job);
-            Ok(NewJob {
-                id: id::of_job(job).to_string(),
-                lane: job.lane(lanes).to_string(),
-                key: sequence_key(job.sequence),
-                job: stored.map_err(|e| LedgerError::damaged("a job that is no JSON", &e))?,
-                source: job.route.source.stored(),
-                destination: job.route.destination.stored(),
-                sequence: i64::try_from(job.sequence.0).unwrap_or(i64::MAX),
-            })
-        })
-        .collect::<Result<_, LedgerError>>()?;
+        .map(|&sequence| (id::of_job(route, sequence).to_string(), sequence.0))
+        .collect();
     let sql = tx.pick(
         "INSERT INTO Jobs
            (job, id, job_type, idempotency_key, status, attempts, max_attempts, run_at, priority)
-         SELECT CAST(value ->> '$.job' AS BLOB), value ->> '$.id', value ->> '$.lane',
-           value ->> '$.key', 'Pending', 0, $2, $3, 0
+         SELECT CAST(json_object('version', $2, 'source', $3, 'destination', $4,
+             'sequence', value) AS BLOB),
+           key, $5 || (value % $6), printf('%020d', value), 'Pending', 0, $7, $8, 0
          FROM json_each($1)
-         WHERE NOT EXISTS (SELECT 1 FROM Jobs WHERE id = value ->> '$.id')
-           AND NOT EXISTS (SELECT 1 FROM commits WHERE source = value ->> '$.source'
-             AND destination = value ->> '$.destination' AND sequence = value ->> '$.sequence')
+         WHERE (SELECT 1 FROM commits
+           WHERE source = $3 AND destination = $4 AND sequence = value) IS NULL
          ON CONFLICT DO NOTHING RETURNING id, job_type",
         "INSERT INTO Jobs
            (job, id, job_type, idempotency_key, status, attempts, max_attempts, run_at, priority)
-         SELECT convert_to(new.job, 'UTF8'), new.id, new.lane, new.key, 'Pending', 0, $2,
-           to_timestamp($3), 0
-         FROM jsonb_to_recordset($1) AS new (job text, id text, lane text, key text,
-           source bigint, destination bigint, sequence bigint)
-         WHERE NOT EXISTS (SELECT 1 FROM Jobs WHERE Jobs.id = new.id)
-           AND NOT EXISTS (SELECT 1 FROM commits c WHERE c.source = new.source
-             AND c.destination = new.destination AND c.sequence = new.sequence)
+         SELECT convert_to(format('{\"version\":%s,\"source\":%s,\"destination\":%s,\"sequence\":%s}',
+             $2, $3, $4, value), 'UTF8'),
+           key, $5 || (value % $6), lpad(CAST(value AS text), 20, '0'), 'Pending', 0, $7,
+           to_timestamp($8), 0
+         FROM (SELECT key, CAST(value AS bigint) AS value FROM jsonb_each($1)) AS wanted
+         WHERE (SELECT 1 FROM commits
+           WHERE source = $3 AND destination = $4 AND sequence = wanted.value) IS NULL
          ON CONFLICT DO NOTHING RETURNING id, job_type",
     );
     let queued: Vec<(String, String)> = on!(tx, |db| {
         sqlx::query_as(sql)
-            .bind(sqlx::types::Json(&rows))
+            .bind(sqlx::types::Json(&wanted))
+            .bind(i64::from(JOB_VERSION))
+            .bind(route.source.stored())
+            .bind(route.destination.stored())
+            .bind(lanes_of(route))
+            .bind(i64::from(lanes))
             .bind(i32::try_from(max_attempts).unwrap_or(i32::MAX))
             .bind(now.as_second())
             .fetch_all(db)
@@ -142,10 +127,16 @@ pub(super) async fn enqueue(
     })
     .map_err(LedgerError::database("queue files"))?;
     let read = |(id, lane): (String, String)| {
-        let parsed = id::parse(&id).ok_or_else(|| LedgerError::damaged("a job's id", &id));
-        Ok((lane.parse()?, parsed?.1))
+        let sequence = wanted.get(&id).copied();
+        let sequence = sequence.ok_or_else(|| LedgerError::damaged("a job's id", &id))?;
+        Ok((lane.parse()?, Sequence(sequence)))
     };
     queued.into_iter().map(read).collect()
+}
+
+/// What the names of a route's lanes begin with.
+fn lanes_of(route: Route) -> String {
+    format!("archive/{}/{}/", route.source, route.destination)
 }
 
 /// With another number of lanes, a queued job's lane is another. The order within a lane stays.
@@ -154,7 +145,7 @@ pub(super) async fn move_to_lanes(
     route: Route,
     lanes: u32,
 ) -> Result<u64, LedgerError> {
-    let prefix = format!("archive/{}/{}/", route.source, route.destination);
+    let prefix = lanes_of(route);
     let pattern = format!("{prefix}%");
     // Asked first, so that a start does not wait for the write lock of a file.
     let misplaced: Result<bool, _> = on!(ledger, |db| {
@@ -287,16 +278,18 @@ pub(super) async fn delete(tx: &mut Tx, id: &str) -> Result<(), LedgerError> {
     .map_err(LedgerError::database("delete a job"))
 }
 
-/// The jobs of a lane up to a sequence are done. Returns how many there were.
+/// The jobs of a route up to a sequence are done. Returns how many there were.
 pub(super) async fn delete_up_to(
     tx: &mut Tx,
-    lane: LaneName,
+    route: Route,
     last: Sequence,
 ) -> Result<u64, LedgerError> {
+    let lanes = format!("{}%", lanes_of(route));
     on!(tx, |db| {
-        sqlx::query("DELETE FROM Jobs WHERE job_type = $1 AND idempotency_key <= $2")
-            .bind(lane.to_string())
-            .bind(sequence_key(last))
+        sqlx::query("DELETE FROM Jobs WHERE job_type LIKE $1 AND idempotency_key <= $2")
+            .bind(&lanes)
+            // As the statement that queues them writes it.
+            .bind(format!("{:020}", last.0))
             .execute(db)
             .await
             .map(|done| done.rows_affected())
