@@ -12,12 +12,12 @@
 //! The locks are the system's and go with the process; a tenure begins with what another left behind.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
 use super::clearing;
-use super::parts::{Destination, Parts, Right};
+use super::parts::{Destination, Parts, Right, lock};
 use crate::config::SourceConfig;
 use crate::exit;
 use crate::layout::{Sequence, SourceIdentity};
@@ -56,7 +56,7 @@ impl Tenure {
         parts.spool.sweep_unfinished(&identity)?;
         let pipeline = pipeline(&parts, name, &identity, source);
         parts.owned().insert(source, identity.clone());
-        Ok(Self {
+        let tenure = Self {
             parts,
             name: name.to_owned(),
             identity,
@@ -64,7 +64,9 @@ impl Tenure {
             pipeline: Arc::new(pipeline),
             right,
             archived: Mutex::default(),
-        })
+        };
+        tenure.note_archived().await?;
+        Ok(tenure)
     }
 
     /// Fires when another may own the source.
@@ -82,26 +84,26 @@ impl Tenure {
         }
     }
 
-    /// Pins what the server has closed and is not archived.
+    /// Pins what the server has closed and is not archived. The database is not asked.
     ///
     /// # Errors
     /// See [`watch::pin_closed`].
     pub(super) async fn pin_closed(&self, config: &SourceConfig) -> anyhow::Result<()> {
-        let archived = self.archived().await;
+        let archived = *lock(&self.archived);
         let (config, identity) = (config.clone(), self.identity.clone());
         let spool = self.parts.spool.clone();
         let pin = move || watch::pin_closed(&config, &identity, &spool, archived);
         Ok(tokio::task::spawn_blocking(pin).await??)
     }
 
-    /// Up to where nothing needs to be pinned, as last known.
-    async fn archived(&self) -> Option<Sequence> {
-        let now = self.watermark().await;
-        let mut last = self.archived.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(watermark) = now {
-            *last = watermark;
-        }
-        *last
+    /// Takes note of how far all is archived: nothing up to there needs to be pinned.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(super) async fn note_archived(&self) -> Result<(), LedgerError> {
+        let watermark = self.watermark().await?;
+        *lock(&self.archived) = watermark;
+        Ok(())
     }
 
     pub(super) fn route(&self, destination: DestinationId) -> Route {

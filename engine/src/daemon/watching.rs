@@ -1,5 +1,6 @@
 //! Scans a source for as long as this process has it, and says what is wrong with it once.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -18,6 +19,9 @@ use crate::watch::{self, POLL, Scan, Watch, WatchError};
 
 /// Events this close together are one scan.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// A scan that takes longer waits for something: closed files are held meanwhile, and again after as long.
+const HOLD_AFTER: Duration = Duration::from_secs(2);
 
 /// A source in trouble that only a person can end is scanned again this often: each time may read whole files.
 const TROUBLE_POLL: Duration = Duration::from_mins(1);
@@ -69,7 +73,7 @@ impl<'a> Watching<'a> {
         loop {
             let opened = openings.borrow_and_update().clone();
             let fresh: Vec<_> = opened.difference(&served).copied().collect();
-            let outcome = self.look(&opened, &fresh).await;
+            let outcome = self.look_and_hold(&opened, &fresh).await;
             match &outcome {
                 Ok(_) => served = opened,
                 // What numbering the files are of is for a person to say.
@@ -92,6 +96,23 @@ impl<'a> Watching<'a> {
         }
     }
 
+    /// One scan. While it waits for a database that does not answer, what is closed is held.
+    async fn look_and_hold(
+        &self,
+        opened: &Opened,
+        fresh: &[DestinationId],
+    ) -> anyhow::Result<Option<Scan>> {
+        let mut looking = pin!(self.look(opened, fresh));
+        loop {
+            tokio::select! {
+                outcome = &mut looking => return outcome,
+                () = tokio::time::sleep(HOLD_AFTER) => {
+                    let _ = self.tenure.pin_closed(&self.watch.config).await;
+                }
+            }
+        }
+    }
+
     /// One scan; none when the server is another one.
     async fn look(&self, opened: &Opened, fresh: &[DestinationId]) -> anyhow::Result<Option<Scan>> {
         let config = &self.watch.config;
@@ -103,7 +124,9 @@ impl<'a> Watching<'a> {
             self.tenure.pin_closed(config).await?;
             return Ok(Some(Scan::default()));
         }
-        Ok(Some(self.watch.scan(fresh).await?))
+        let scan = self.watch.scan(fresh).await?;
+        self.tenure.note_archived().await?;
+        Ok(Some(scan))
     }
 
     async fn judge(&mut self, outcome: anyhow::Result<Option<Scan>>) -> Next {
