@@ -45,7 +45,9 @@ fn every_key_is_read() {
     assert_eq!(config.level, 9);
     assert_eq!((config.spool.reserve, config.spool.pin), (512 << 20, false));
     assert_eq!(config.destinations.len(), 2);
-    let s3 = &config.destinations[0];
+    let required: Vec<_> = config.destinations.iter().map(|d| d.required).collect();
+    assert_eq!(required, [true, false]);
+    let s3 = &config.destinations[0].store;
     assert_eq!(s3.region.as_deref(), Some("eu-central-1"));
     assert_eq!(
         s3.credentials.as_deref(),
