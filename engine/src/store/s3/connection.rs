@@ -14,9 +14,9 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Builder, Config, StalledStreamProtectionConfig};
 use tokio::sync::Mutex;
-use url::Url;
 
 use super::ATTEMPTS;
+use crate::store::location::check_endpoint;
 use crate::store::{StoreConfig, StoreError, Timeouts};
 
 /// What stores that are not AWS call their only region.
@@ -134,24 +134,6 @@ fn config_error(url: &str, error: impl std::fmt::Display) -> StoreError {
         what: format!("{url}: {error}"),
         hint: "check the destination's settings".to_owned(),
     }
-}
-
-fn check_endpoint(endpoint: &str) -> Result<(), StoreError> {
-    let is_plain = Url::parse(endpoint).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none()
-    });
-    if is_plain {
-        return Ok(());
-    }
-    Err(StoreError::Config {
-        // Not repeated: there may be a password in it.
-        what: "`endpoint` is not the plain http(s) URL of a service".to_owned(),
-        hint: "write https://host:port; credentials go into `credentials`".to_owned(),
-    })
 }
 
 impl Credentials {
