@@ -35,6 +35,9 @@ pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
 pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// The longest `[queue] shutdown-grace`: whoever stops a service does not wait longer.
 pub const MAX_SHUTDOWN_GRACE: Duration = Duration::from_hours(1);
+
+/// The longest `renew-ahead`: no longer than most credentials live.
+pub const MAX_RENEW_AHEAD: Duration = Duration::from_hours(1);
 /// zstd level when `[compression] level` is absent.
 pub const DEFAULT_LEVEL: i32 = 3;
 /// zstd's levels that its manual does not call "ultra" (those need much more memory), and none
@@ -92,6 +95,9 @@ struct RawDestination {
     endpoint: Option<String>,
     region: Option<String>,
     credentials: Option<String>,
+    role: Option<String>,
+    external_id: Option<String>,
+    renew_ahead: Option<SignedDuration>,
     required: Option<bool>,
 }
 
@@ -99,6 +105,10 @@ struct RawDestination {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct RawEncryption {
     key: String,
+    #[serde(default)]
+    old_keys: Vec<String>,
+    endpoint: Option<String>,
+    credentials: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -120,8 +130,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// At least one.
     pub destinations: Vec<DestinationConfig>,
-    /// A key reference, `file:/path`.
-    pub key: String,
+    /// The keys that seal and open it.
+    pub encryption: EncryptionConfig,
     /// zstd level.
     pub level: i32,
 }
@@ -139,6 +149,31 @@ pub struct SourceConfig {
     pub server_uuid: Option<Uuid>,
     /// Counts RESETs and restores, from 1.
     pub incarnation: u32,
+}
+
+/// Keys, by their references: `file:/path`, `aws-kms:ARN`, `gcp-kms:projects/…`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptionConfig {
+    /// Seals new objects.
+    pub key: String,
+    /// Sealed older ones, and open them.
+    pub old_keys: Vec<String>,
+    /// The address of a key service that is not the provider's own.
+    pub endpoint: Option<String>,
+    /// Of the account at the key services, as of a destination.
+    pub credentials: Option<String>,
+}
+
+impl EncryptionConfig {
+    /// One key, at its provider's own address.
+    pub fn new(key: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            old_keys: Vec::new(),
+            endpoint: None,
+            credentials: None,
+        }
+    }
 }
 
 /// A place where archives go.
@@ -190,8 +225,8 @@ pub struct SpoolConfig {
 pub struct ReaderConfig {
     /// At least one.
     pub destinations: Vec<StoreConfig>,
-    /// A key reference, `file:/path`.
-    pub key: String,
+    /// The keys that seal and open it.
+    pub encryption: EncryptionConfig,
 }
 
 /// Why a configuration cannot be used.
@@ -283,7 +318,7 @@ impl Config {
             queue,
             spool,
             destinations,
-            key: reader.key,
+            encryption: reader.encryption,
             level: file.level()?,
         })
     }
@@ -347,13 +382,25 @@ impl RawFile {
             .ok_or_else(|| self.missing("[encryption] key"))?;
         Ok(ReaderConfig {
             destinations: destinations.into_iter().map(|d| d.store).collect(),
-            key: self.reference(&encryption.key),
+            encryption: self.encryption(encryption),
         })
+    }
+
+    fn encryption(&self, raw: &RawEncryption) -> EncryptionConfig {
+        let old = raw.old_keys.iter();
+        EncryptionConfig {
+            key: self.reference(&raw.key),
+            old_keys: old.map(|key| self.reference(key)).collect(),
+            endpoint: raw.endpoint.clone(),
+            credentials: raw.credentials.as_deref().map(|c| self.reference(c)),
+        }
     }
 
     fn destinations(&self) -> Result<Vec<DestinationConfig>, ConfigError> {
         let listed = self.raw.destination.iter();
-        let destinations: Vec<_> = listed.map(|raw| self.destination(raw)).collect();
+        let destinations: Vec<_> = listed
+            .map(|raw| self.destination(raw))
+            .collect::<Result<_, _>>()?;
         if destinations.is_empty() {
             return Err(self.missing("[[destination]]"));
         }
@@ -370,16 +417,26 @@ impl RawFile {
         Ok(destinations)
     }
 
-    fn destination(&self, raw: &RawDestination) -> DestinationConfig {
-        DestinationConfig {
+    fn destination(&self, raw: &RawDestination) -> Result<DestinationConfig, ConfigError> {
+        let renew_ahead = raw.renew_ahead.map(|ahead| {
+            let ahead = Duration::try_from(ahead).ok();
+            ahead.filter(|ahead| *ahead <= MAX_RENEW_AHEAD).ok_or_else(|| {
+                let reason = "is not from 0s to 1h";
+                self.value("[[destination]] renew-ahead", reason)
+            })
+        });
+        Ok(DestinationConfig {
             store: StoreConfig {
                 url: raw.url.clone(),
                 endpoint: raw.endpoint.clone(),
                 region: raw.region.clone(),
                 credentials: raw.credentials.as_deref().map(|c| self.reference(c)),
+                role: raw.role.clone(),
+                external_id: raw.external_id.clone(),
+                renew_ahead: renew_ahead.transpose()?,
             },
             required: raw.required.unwrap_or(true),
-        }
+        })
     }
 
     /// `file:relative` becomes `file:/absolute`; all else stays.

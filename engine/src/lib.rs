@@ -5,7 +5,7 @@
 //! | tier | modules | feature |
 //! |---|---|---|
 //! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`layout`] [`digest`] [`retry`] [`exit`] | |
-//! | 1 I/O edge | [`store`] [`keyring`] [`clock`] [`durable_fs`] [`config`] [`terminal`] | |
+//! | 1 I/O edge | [`store`] [`keyring`] [`clock`] [`durable_fs`] [`cloud`] [`config`] [`terminal`] | |
 //! | 2 state | `ledger` | `ledger` |
 //! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `daemon` `cli` `failpoint` | `daemon` |
 
@@ -14,6 +14,7 @@ pub mod binlog;
 #[cfg(feature = "daemon")]
 pub mod cli;
 pub mod clock;
+pub mod cloud;
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod daemon;

@@ -357,6 +357,12 @@ pub struct StoreConfig {
     /// configuration in Google's JSON format; read again when the credentials are renewed), or `anonymous`, for an
     /// emulator at an `endpoint`.
     pub credentials: Option<String>,
+    /// S3 only: the ARN of a role to assume with these credentials.
+    pub role: Option<String>,
+    /// S3 only: the external id that the role's trust policy asks for.
+    pub external_id: Option<String>,
+    /// S3 only: credentials are renewed so long before they expire, at most half their lifetime. Unset: 5 minutes.
+    pub renew_ahead: Option<Duration>,
 }
 
 /// How long a store waits. The default is for production; tests shorten it.

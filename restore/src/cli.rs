@@ -268,7 +268,7 @@ impl Session<'_> {
     }
 
     fn archive(&self) -> anyhow::Result<Archive> {
-        let keyring = Arc::new(Keyring::open(&self.config.key)?);
+        let keyring = Arc::new(Keyring::open(&self.config.encryption)?);
         Ok(Archive {
             store: Arc::clone(self.destination.store()),
             keyring,

@@ -75,7 +75,7 @@ impl Archive {
         create_key_file(&folder.path().join("other-key")).unwrap();
         let reference = format!("file:{}", folder.path().join("key").display());
         Self {
-            keyring: Keyring::open(&reference).unwrap(),
+            keyring: Keyring::open(&EncryptionConfig::new(reference)).unwrap(),
             folder,
         }
     }

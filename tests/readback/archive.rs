@@ -210,7 +210,8 @@ impl Archive {
     }
 
     fn keyring(&self) -> Keyring {
-        Keyring::open(&format!("file:{}", self.path("key").display())).unwrap()
+        let key = format!("file:{}", self.path("key").display());
+        Keyring::open(&EncryptionConfig::new(key)).unwrap()
     }
 
     fn store(&self) -> std::sync::Arc<dyn ObjectStore> {

@@ -63,6 +63,11 @@ impl DataKey {
         Secret::generate().map(Self)
     }
 
+    /// One that a key service made or opened; none when it has another size.
+    pub(crate) fn of_service(bytes: &[u8]) -> Option<Self> {
+        Some(Self(Secret::copy_of(bytes.try_into().ok()?)))
+    }
+
     #[cfg(test)]
     pub(crate) fn from_bytes(bytes: [u8; KEY_SIZE]) -> Self {
         Self(Secret::copy_of(&bytes))
@@ -232,9 +237,19 @@ impl KeyEncryptionKey {
     /// [`ArchiveError::Random`].
     pub fn new_data_key(&self, identity: &ObjectIdentity) -> Result<SealingKey, ArchiveError> {
         let data_key = DataKey::generate().map_err(ArchiveError::Random)?;
-        let mut nonce = [0; NONCE_SIZE];
-        getrandom::fill(&mut nonce).map_err(ArchiveError::Random)?;
-        Ok(self.seal_data_key(data_key, nonce, identity))
+        Ok(self.seal_data_key(data_key, new_nonce()?, identity))
+    }
+
+    /// Wraps the data key of an object that is sealed already, under a nonce of its own.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Random`].
+    pub fn wrap(
+        &self,
+        data_key: &DataKey,
+        identity: &ObjectIdentity,
+    ) -> Result<WrappedKey, ArchiveError> {
+        Ok(self.wrap_with(data_key, new_nonce()?, identity))
     }
 
     pub(super) fn seal_data_key(
@@ -243,22 +258,26 @@ impl KeyEncryptionKey {
         nonce: [u8; NONCE_SIZE],
         identity: &ObjectIdentity,
     ) -> SealingKey {
+        let wrapped = self.wrap_with(&data_key, nonce, identity);
+        SealingKey::new(identity.clone(), data_key, self.id.clone(), wrapped)
+    }
+
+    fn wrap_with(
+        &self,
+        data_key: &DataKey,
+        nonce: [u8; NONCE_SIZE],
+        identity: &ObjectIdentity,
+    ) -> WrappedKey {
         let mut text = Zeroizing::new(*data_key.as_bytes());
         let tag = self
             .cipher()
             .encrypt_inout_detached(
                 &nonce.into(),
-                self.associated_data(identity).as_bytes(),
+                associated_data(&self.id, identity).as_bytes(),
                 text.as_mut_slice().into(),
             )
             .expect("32 bytes are below GCM's limit");
-        let wrapped = [nonce.as_slice(), text.as_slice(), tag.as_slice()].concat();
-        SealingKey::new(
-            identity.clone(),
-            data_key,
-            self.id.clone(),
-            WrappedKey(wrapped),
-        )
+        WrappedKey([nonce.as_slice(), text.as_slice(), tag.as_slice()].concat())
     }
 
     /// Opens the envelope of an object's data key.
@@ -286,7 +305,7 @@ impl KeyEncryptionKey {
         self.cipher()
             .decrypt_inout_detached(
                 nonce.into(),
-                self.associated_data(identity).as_bytes(),
+                associated_data(&self.id, identity).as_bytes(),
                 key.0.as_mut_slice().into(),
                 tag.into(),
             )
@@ -297,12 +316,18 @@ impl KeyEncryptionKey {
     fn cipher(&self) -> Aes256Gcm {
         Aes256Gcm::new((&**self.secret.0).into())
     }
+}
 
-    /// FORMAT.md §8.2. Neither the domain nor a key id contains a line feed, and the identity is last,
-    /// so no two triples give the same text.
-    fn associated_data(&self, identity: &ObjectIdentity) -> String {
-        format!("{WRAP_DOMAIN}\n{}\n{identity}", self.id)
-    }
+fn new_nonce() -> Result<[u8; NONCE_SIZE], ArchiveError> {
+    let mut nonce = [0; NONCE_SIZE];
+    getrandom::fill(&mut nonce).map_err(ArchiveError::Random)?;
+    Ok(nonce)
+}
+
+/// FORMAT.md §8.2. Neither the domain nor a key id contains a line feed, and the identity is last, so no two triples
+/// give the same text.
+pub(crate) fn associated_data(id: &KeyId, identity: &ObjectIdentity) -> String {
+    format!("{WRAP_DOMAIN}\n{id}\n{identity}")
 }
 
 impl fmt::Debug for KeyEncryptionKey {

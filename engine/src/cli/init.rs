@@ -77,7 +77,7 @@ impl Init {
             .try_for_each(|destination| store::connect(&destination.store).map(drop))?;
         let key = folder.join(&self.key);
         if key.exists() {
-            Keyring::open(&config.key)?;
+            Keyring::open(&config.encryption)?;
         }
         let new_key = if key.exists() {
             None

@@ -74,7 +74,7 @@ impl Parts {
         clock: Arc<dyn Clock>,
         include_last: bool,
     ) -> anyhow::Result<Self> {
-        let keyring = Arc::new(Keyring::open(&config.key)?);
+        let keyring = Arc::new(Keyring::open(&config.encryption)?);
         let connect = |d: &DestinationConfig| Ok((store::connect(&d.store)?, d.required));
         let stores = config.destinations.iter().map(connect);
         let stores: Vec<_> = stores.collect::<Result<_, StoreError>>()?;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::cloud::SettingsError;
 use crate::exit::{Diagnose, Exit};
 use crate::layout::ObjectKey;
 use crate::retry::RetryClass;
@@ -327,6 +328,12 @@ impl ServiceFailure {
             Meaning::Kms => "check the bucket's default encryption key and the right to use it",
         };
         Some(hint.to_owned())
+    }
+}
+
+impl From<SettingsError> for StoreError {
+    fn from(SettingsError { what, hint }: SettingsError) -> Self {
+        Self::Config { what, hint }
     }
 }
 

@@ -177,25 +177,6 @@ fn shown(text: &str) -> String {
     }
 }
 
-/// The address of a store that is not the cloud's own.
-pub(super) fn check_endpoint(endpoint: &str) -> Result<(), StoreError> {
-    let is_plain = Url::parse(endpoint).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none()
-    });
-    if is_plain {
-        return Ok(());
-    }
-    Err(StoreError::Config {
-        // Not repeated: there may be a password in it.
-        what: "`endpoint` is not the plain http(s) URL of a service".to_owned(),
-        hint: "write https://host:port; credentials go into `credentials`".to_owned(),
-    })
-}
-
 /// `gs://` buckets are found by their name alone.
 pub(super) fn refuse_region(config: &StoreConfig) -> Result<(), StoreError> {
     match config.region {

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::credentials::{Renewed, Source};
 use super::failure::{Answer, Failing};
-use crate::store::location::check_endpoint;
+use crate::cloud::check_endpoint;
 use crate::store::{StoreConfig, StoreError, Timeouts};
 
 /// Where the service is, unless told otherwise.
