@@ -44,7 +44,8 @@ fn every_key_is_read() {
     assert_eq!(config.queue.shutdown_grace, Duration::from_secs(90));
     assert_eq!(config.level, 9);
     assert_eq!((config.spool.reserve, config.spool.pin), (512 << 20, false));
-    assert_eq!(config.destinations.len(), 2);
+    assert_eq!(config.destinations.len(), 3);
+    assert_eq!(config.destinations[2].url, "gs://backups-eu/mysql");
     let s3 = &config.destinations[0];
     assert_eq!(s3.region.as_deref(), Some("eu-central-1"));
     assert_eq!(

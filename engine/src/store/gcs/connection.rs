@@ -171,7 +171,10 @@ mod tests {
         };
         assert!(safe(None, "https://storage.googleapis.com/upload"));
         assert!(!safe(None, "http://storage.googleapis.com/upload"));
-        assert!(safe(Some("http://127.0.0.1:1/"), "http://127.0.0.1:1/upload"));
+        assert!(safe(
+            Some("http://127.0.0.1:1/"),
+            "http://127.0.0.1:1/upload"
+        ));
         assert!(!safe(Some("http://127.0.0.1:1/"), "file:///etc/passwd"));
     }
 }

@@ -99,9 +99,8 @@ impl Source {
 }
 
 async fn read(path: &Path) -> Result<Value, CredentialsError> {
-    let failed = |error| {
-        CredentialsError::new(false, format!("{}: cannot be read", path.display()), error)
-    };
+    let failed =
+        |error| CredentialsError::new(false, format!("{}: cannot be read", path.display()), error);
     let size = tokio::fs::metadata(path).await.map_err(failed)?.len();
     if size > MAX_FILE {
         return Err(unusable(path, "it is too long for a credentials file"));
@@ -203,7 +202,10 @@ impl Shared {
         ))
     }
 
-    async fn ask(&self, credentials: &credentials::Credentials) -> Result<Headers, CredentialsError> {
+    async fn ask(
+        &self,
+        credentials: &credentials::Credentials,
+    ) -> Result<Headers, CredentialsError> {
         let asked = credentials.headers(Extensions::new());
         tokio::time::timeout(self.patience, asked)
             .await
@@ -254,7 +256,10 @@ mod tests {
             "",
         ] {
             let error = parse(text).unwrap_err();
-            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+            assert!(
+                !format!("{error} {error:?}").contains("hunter2"),
+                "{error:?}"
+            );
         }
     }
 
@@ -263,13 +268,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gcs.json");
         let renewed = Renewed::new(Source::File(path.clone()), Duration::from_secs(1));
-        for text in [None, Some("{}"), Some("hunter2"), Some(r#"{"type": "service_account", "private_key": "hunter2"}"#)] {
+        for text in [
+            None,
+            Some("{}"),
+            Some("hunter2"),
+            Some(r#"{"type": "service_account", "private_key": "hunter2"}"#),
+        ] {
             if let Some(text) = text {
                 crate::durable_fs::replace(&path, text.as_bytes()).unwrap();
             }
             let error = renewed.headers().await.unwrap_err();
             let text = format!("{error} {error:?} {renewed:?}");
-            assert!(text.contains("gcs.json") && !text.contains("hunter2"), "{text}");
+            assert!(
+                text.contains("gcs.json") && !text.contains("hunter2"),
+                "{text}"
+            );
         }
     }
 }
