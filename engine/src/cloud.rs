@@ -8,6 +8,7 @@
 //!   valid and new ones cannot be had.
 
 pub(crate) mod aws;
+pub(crate) mod google;
 mod renewed;
 
 use url::Url;

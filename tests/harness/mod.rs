@@ -21,6 +21,7 @@
     reason = "shared by suites that each use a part of it; a harness panics when it cannot serve"
 )]
 
+mod gcs;
 mod lab;
 mod mysqld;
 mod pgbouncer;
@@ -31,6 +32,7 @@ mod proxy;
 mod seaweedfs;
 mod tcp;
 
+pub use gcs::{Gcs, GcsUpload};
 pub use lab::lab_program;
 pub use mysqld::Mysqld;
 pub use pgbouncer::PgBouncer;

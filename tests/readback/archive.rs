@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use engine::archive::{BlockInfo, ObjectIdentity, ObjectWriter};
 use engine::binlog::Scanner;
+use engine::config::EncryptionConfig;
 use engine::digest::Digest;
 use engine::keyring::{self, Keyring};
 use engine::layout::{ObjectKey, Sequence, SourceIdentity};

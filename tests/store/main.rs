@@ -14,6 +14,7 @@
 mod harness;
 
 mod faults;
+mod gcs;
 mod killed;
 
 use std::sync::Arc;

@@ -29,7 +29,6 @@
 //! An object of more than 5 TiB is refused by the service. Only the universe `googleapis.com` is known.
 
 mod connection;
-mod credentials;
 mod cursors;
 mod download;
 mod failure;
@@ -144,9 +143,9 @@ impl GcsStore {
     async fn look(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError> {
         let failing = self.failing(Operation::Head, key);
         let name = self.bucket.full_key(key);
-        let mut url =
-            self.objects_url(&format!("/{}", utf8_percent_encode(&name, IN_A_PATH)))?;
-        url.query_pairs_mut().append_pair("fields", resource::FIELDS);
+        let mut url = self.objects_url(&format!("/{}", utf8_percent_encode(&name, IN_A_PATH)))?;
+        url.query_pairs_mut()
+            .append_pair("fields", resource::FIELDS);
         let answer = retry::attempts(|| async {
             let request = self.connection.request(Method::GET, &url);
             let answer = self.connection.authorized(request, &failing).await?;

@@ -103,7 +103,6 @@ impl Location {
             url: url.into(),
         })
     }
-
 }
 
 impl Bucket {

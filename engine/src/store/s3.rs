@@ -44,9 +44,8 @@ use self::connection::Connection;
 use self::failure::Failing;
 use super::location::{Bucket, object_url};
 use super::{
-    ByteStream, ListedObject, ObjectMeta, ObjectStore, Operation, Part, PartReceipt,
-    PendingUpload, StoreConfig, StoreError, Timeouts, UploadFacts, UploadId, crc32c_from_base64,
-    crc32c_to_base64,
+    ByteStream, ListedObject, ObjectMeta, ObjectStore, Operation, Part, PartReceipt, PendingUpload,
+    StoreConfig, StoreError, Timeouts, UploadFacts, UploadId, crc32c_from_base64, crc32c_to_base64,
 };
 use crate::layout::ObjectKey;
 
@@ -167,7 +166,9 @@ impl ObjectStore for S3Store {
         self.bucket.check(key)?;
         let failing = self.failing(Operation::Head, key);
         let request = self.client().await?.head_object();
-        let request = request.bucket(self.bucket_name()).key(self.bucket.full_key(key));
+        let request = request
+            .bucket(self.bucket_name())
+            .key(self.bucket.full_key(key));
         let answer = match request.checksum_mode(ChecksumMode::Enabled).send().await {
             Ok(answer) => answer,
             Err(error)

@@ -7,9 +7,7 @@ use bytes::Bytes;
 use super::{Connect, Place, is_taken, noise};
 use crate::layout::ObjectKey;
 use crate::retry::RetryClass;
-use crate::store::{
-    ObjectStore, Part, PartReceipt, StoreError, UploadFacts, UploadId, UploadKind,
-};
+use crate::store::{ObjectStore, Part, PartReceipt, StoreError, UploadFacts, UploadId, UploadKind};
 
 /// An object, cut as the store wants it.
 struct Cut {
@@ -178,7 +176,10 @@ pub(super) async fn a_stream_goes_on_where_it_ended(connect: Connect<'_>, place:
     let cut = Cut::three_parts(first.as_ref(), 10);
     let id = first.begin_upload(&key, &cut.facts).await.unwrap();
     let skipped = first.upload_part(&key, &id, cut.parts[1].clone()).await;
-    assert!(skipped.is_err(), "the part before it was not sent: {skipped:?}");
+    assert!(
+        skipped.is_err(),
+        "the part before it was not sent: {skipped:?}"
+    );
     let receipts = cut.send(first.as_ref(), &key, &id).await;
     drop(first);
 

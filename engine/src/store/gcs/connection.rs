@@ -10,9 +10,10 @@ use reqwest::{Client, Method, RequestBuilder, Response};
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::credentials::{Renewed, Source};
+
 use super::failure::{Answer, Failing};
 use crate::cloud::check_endpoint;
+use crate::cloud::google::{Renewed, Source};
 use crate::store::{StoreConfig, StoreError, Timeouts};
 
 /// Where the service is, unless told otherwise.
@@ -171,7 +172,10 @@ mod tests {
         };
         assert!(safe(None, "https://storage.googleapis.com/upload"));
         assert!(!safe(None, "http://storage.googleapis.com/upload"));
-        assert!(safe(Some("http://127.0.0.1:1/"), "http://127.0.0.1:1/upload"));
+        assert!(safe(
+            Some("http://127.0.0.1:1/"),
+            "http://127.0.0.1:1/upload"
+        ));
         assert!(!safe(Some("http://127.0.0.1:1/"), "file:///etc/passwd"));
     }
 }

@@ -73,7 +73,10 @@ mod tests {
         }
         assert_eq!(cursors.of(&id(0)).persisted, Some(0));
         assert_eq!(cursors.of(&id(1)).persisted, None);
-        assert_eq!(cursors.of(&id(MAX_REMEMBERED)).persisted, Some(MAX_REMEMBERED as u64));
+        assert_eq!(
+            cursors.of(&id(MAX_REMEMBERED)).persisted,
+            Some(MAX_REMEMBERED as u64)
+        );
         cursors.forget(&id(0));
         assert_eq!(cursors.of(&id(0)).persisted, None);
     }

@@ -64,7 +64,12 @@ impl Failing {
     /// What a refusal means.
     pub(super) fn by_answer(&self, answer: &Answer) -> StoreError {
         let (reason, message) = reason_and_message(&answer.body);
-        self.by_status(answer.status.as_u16(), Some(&answer.headers), reason, message)
+        self.by_status(
+            answer.status.as_u16(),
+            Some(&answer.headers),
+            reason,
+            message,
+        )
     }
 
     /// What an error of Google's crate means.
@@ -85,7 +90,9 @@ impl Failing {
             };
         };
         let message = error.status().map(|status| status.message.clone());
-        let (reason, text) = error.http_payload().map_or((None, None), reason_and_message);
+        let (reason, text) = error
+            .http_payload()
+            .map_or((None, None), reason_and_message);
         self.by_status(status, error.http_headers(), reason, message.or(text))
     }
 
@@ -267,8 +274,14 @@ mod tests {
     fn what_passes_is_retried_and_what_a_person_must_mend_is_not() {
         for (status, body) in [
             (408, ""),
-            (429, r#"{"error": {"message": "slow", "errors": [{"reason": "rateLimitExceeded"}]}}"#),
-            (403, r#"{"error": {"message": "slow", "errors": [{"reason": "userRateLimitExceeded"}]}}"#),
+            (
+                429,
+                r#"{"error": {"message": "slow", "errors": [{"reason": "rateLimitExceeded"}]}}"#,
+            ),
+            (
+                403,
+                r#"{"error": {"message": "slow", "errors": [{"reason": "userRateLimitExceeded"}]}}"#,
+            ),
             (500, ""),
             (502, "<html>bad gateway</html>"),
             (503, "Service Unavailable"),
@@ -280,7 +293,11 @@ mod tests {
             assert_eq!(error.retry_class(), RetryClass::Backoff, "{error}");
         }
         for (status, body, hint) in [
-            (403, r#"{"error": {"message": "no access", "errors": [{"reason": "forbidden"}]}}"#, "credentials"),
+            (
+                403,
+                r#"{"error": {"message": "no access", "errors": [{"reason": "forbidden"}]}}"#,
+                "credentials",
+            ),
             (404, NO_BUCKET, "bucket"),
         ] {
             let error = refused(Operation::Put, status, body);
@@ -299,7 +316,10 @@ mod tests {
         let error = refused(Operation::Get, 404, "No such object: bucket/key");
         assert!(matches!(error, StoreError::NotFound { .. }), "{error}");
         let error = refused(Operation::Get, 404, NO_BUCKET);
-        assert!(error.hint().unwrap().contains("create the bucket"), "{error}");
+        assert!(
+            error.hint().unwrap().contains("create the bucket"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -77,7 +77,10 @@ mod tests {
         assert!(parsed.is(9, 0xE306_9283, &failing).is_ok());
         for (size, crc32c) in [(8, 0xE306_9283), (9, 0)] {
             let wrong = parsed.is(size, crc32c, &failing);
-            assert!(matches!(wrong, Err(StoreError::Mismatch { .. })), "{wrong:?}");
+            assert!(
+                matches!(wrong, Err(StoreError::Mismatch { .. })),
+                "{wrong:?}"
+            );
         }
         for odd in ["", "{}", r#"{"size": "many"}"#, r#"{"size": "-1"}"#] {
             let error = Resource::parse(odd.as_bytes(), &failing).unwrap_err();

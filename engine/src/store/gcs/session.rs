@@ -144,7 +144,9 @@ impl GcsStore {
             None => format!("bytes */{size}"),
         };
         let timeouts = &self.connection.timeouts;
-        let timeout = timeouts.complete.max(timeouts.attempt_for(body.len() as u64));
+        let timeout = timeouts
+            .complete
+            .max(timeouts.attempt_for(body.len() as u64));
         let hash = format!("crc32c={}", crc32c_to_base64(facts.crc32c));
         let request = self.chunk(session, &header, body).header(HASH, hash);
         let answer = self.connection.exchange(request, timeout, failing).await?;
@@ -225,7 +227,13 @@ mod tests {
         };
         assert_eq!(Session::parse(&session.id()), Some(session.clone()));
         assert!(!format!("{session:?} {:?}", session.id()).contains("hunter2"));
-        for other in ["", "https://host/", "x https://host/", "12 nothing", "12 file:///etc/passwd"] {
+        for other in [
+            "",
+            "https://host/",
+            "x https://host/",
+            "12 nothing",
+            "12 file:///etc/passwd",
+        ] {
             assert_eq!(Session::parse(&UploadId::new(other)), None, "{other}");
         }
     }
@@ -233,7 +241,14 @@ mod tests {
     #[test]
     fn ranges_are_understood_or_refused() {
         assert_eq!(persisted("bytes=0-262143"), Some(262_144));
-        for odd in ["", "bytes=1-5", "0-5", "bytes=0-", "bytes=0-x", &format!("bytes=0-{}", u64::MAX)] {
+        for odd in [
+            "",
+            "bytes=1-5",
+            "0-5",
+            "bytes=0-",
+            "bytes=0-x",
+            &format!("bytes=0-{}", u64::MAX),
+        ] {
             assert_eq!(persisted(odd), None, "{odd}");
         }
         assert_eq!(span(10, &Bytes::from_static(b"ab")), Some(10..=11));

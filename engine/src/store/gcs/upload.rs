@@ -84,7 +84,13 @@ impl GcsStore {
         let name = self.bucket.full_key(key);
         let id = self.start(&failing, &name, facts).await?.id();
         let persisted = Some(0);
-        self.cursors.set(&id, Cursor { persisted, tail: None });
+        self.cursors.set(
+            &id,
+            Cursor {
+                persisted,
+                tail: None,
+            },
+        );
         Ok(id)
     }
 
@@ -113,12 +119,14 @@ impl GcsStore {
         };
         self.cursors.set(id, cursor);
         let size = part_size(session.size);
-        let held = (1..).zip(0..persisted / size).map(|(number, _)| PartReceipt {
-            number,
-            size,
-            etag: String::new(),
-            crc32c: None,
-        });
+        let held = (1..)
+            .zip(0..persisted / size)
+            .map(|(number, _)| PartReceipt {
+                number,
+                size,
+                etag: String::new(),
+                crc32c: None,
+            });
         Ok(Some(held.collect()))
     }
 
@@ -212,7 +220,10 @@ impl GcsStore {
                 facts.size
             )));
         }
-        match self.finish(&failing, &session, self.cursors.of(id), facts).await {
+        match self
+            .finish(&failing, &session, self.cursors.of(id), facts)
+            .await
+        {
             Ok(object) => {
                 self.cursors.forget(id);
                 object.is(facts.size, facts.crc32c, &failing)
@@ -243,7 +254,8 @@ impl GcsStore {
             let step = match (pace.known, &cursor.tail) {
                 (None, _) => self.status(failing, session).await,
                 (Some(at), _) if at == size => {
-                    self.send_last(failing, session, at, Bytes::new(), facts).await
+                    self.send_last(failing, session, at, Bytes::new(), facts)
+                        .await
                 }
                 (Some(at), tail) => {
                     let tail = tail.as_ref();
@@ -335,8 +347,16 @@ mod tests {
 
     #[test]
     fn parts_that_cannot_be_chunks_are_refused() {
-        for (offset, len, size) in [(0, 100, 200), (1, GRAIN, GRAIN * 3), (0, 2, 1), (u64::MAX, 1, 5)] {
-            assert!(cut(&part(offset, len), size).is_err(), "{offset} {len} {size}");
+        for (offset, len, size) in [
+            (0, 100, 200),
+            (1, GRAIN, GRAIN * 3),
+            (0, 2, 1),
+            (u64::MAX, 1, 5),
+        ] {
+            assert!(
+                cut(&part(offset, len), size).is_err(),
+                "{offset} {len} {size}"
+            );
         }
     }
 

@@ -41,7 +41,6 @@ impl Intercept for AnsweredAt {
 #[cfg(test)]
 mod tests {
     use super::super::canned::{Canned, answer};
-    use super::*;
 
     /// This machine's clock has no say in it: the answers below are of another time.
     #[tokio::test]

@@ -56,7 +56,9 @@ impl S3Store {
         self.bucket.check(key)?;
         let failing = self.failing(Operation::ListParts, key);
         let request = self.client().await?.list_parts();
-        let request = request.bucket(self.bucket_name()).key(self.bucket.full_key(key));
+        let request = request
+            .bucket(self.bucket_name())
+            .key(self.bucket.full_key(key));
         let mut pages = request.upload_id(id.as_str()).into_paginator().send();
         // By number: SeaweedFS lists a part that was sent twice twice.
         let mut parts = BTreeMap::new();
@@ -176,7 +178,9 @@ impl S3Store {
         self.bucket.check(key)?;
         let failing = self.failing(Operation::AbortUpload, key);
         let request = self.client().await?.abort_multipart_upload();
-        let request = request.bucket(self.bucket_name()).key(self.bucket.full_key(key));
+        let request = request
+            .bucket(self.bucket_name())
+            .key(self.bucket.full_key(key));
         let result = request.upload_id(id.as_str()).send().await;
         match result.map_err(|error| failing.by(error)) {
             Ok(_) | Err(StoreError::UploadUnknown { .. }) => Ok(()),

@@ -24,7 +24,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::store::StoreError;
+use super::SettingsError;
 
 /// Tokens last an hour.
 const RENEW_AFTER: Duration = Duration::from_mins(50);
@@ -37,7 +37,7 @@ const MAX_FILE: u64 = 64 * 1024;
 
 /// Where credentials come from. Holds none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// Google's Application Default Credentials: environment, the user's own, the metadata server.
     Default,
     /// This file: a key, or a workload identity configuration.
@@ -47,13 +47,10 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) fn parse(text: Option<&str>, endpoint: Option<&str>) -> Result<Self, StoreError> {
+    pub(crate) fn parse(text: Option<&str>, endpoint: Option<&str>) -> Result<Self, SettingsError> {
         let refuse = |what: &str, hint: &str| {
-            Err(StoreError::Config {
-                // The text is not repeated: it may be a secret, put where its reference belongs.
-                what: what.to_owned(),
-                hint: hint.to_owned(),
-            })
+            // The text is not repeated: it may be a secret, put where its reference belongs.
+            Err(SettingsError::new(what, hint))
         };
         match text.map(|text| text.split_once(':').unwrap_or((text, ""))) {
             None | Some(("default", "")) => Ok(Self::Default),
@@ -99,9 +96,8 @@ impl Source {
 }
 
 async fn read(path: &Path) -> Result<Value, CredentialsError> {
-    let failed = |error| {
-        CredentialsError::new(false, format!("{}: cannot be read", path.display()), error)
-    };
+    let failed =
+        |error| CredentialsError::new(false, format!("{}: cannot be read", path.display()), error);
     let size = tokio::fs::metadata(path).await.map_err(failed)?.len();
     if size > MAX_FILE {
         return Err(unusable(path, "it is too long for a credentials file"));
@@ -116,7 +112,7 @@ fn unusable(path: &Path, why: &str) -> CredentialsError {
 
 /// Credentials for any number of clients.
 #[derive(Clone)]
-pub(super) struct Renewed(Arc<Shared>);
+pub(crate) struct Renewed(Arc<Shared>);
 
 struct Shared {
     source: Source,
@@ -135,7 +131,7 @@ struct Current {
 type Headers = CacheableResource<HeaderMap>;
 
 impl Renewed {
-    pub(super) fn new(source: Source, patience: Duration) -> Self {
+    pub(crate) fn new(source: Source, patience: Duration) -> Self {
         Self(Arc::new(Shared {
             source,
             patience,
@@ -145,12 +141,12 @@ impl Renewed {
     }
 
     /// Makes the next request ask for credentials anew.
-    pub(super) fn renew(&self) {
+    pub(crate) fn renew(&self) {
         self.0.is_refused.store(true, Ordering::Relaxed);
     }
 
     /// The headers that a request needs.
-    pub(super) async fn headers(&self) -> Result<HeaderMap, CredentialsError> {
+    pub(crate) async fn headers(&self) -> Result<HeaderMap, CredentialsError> {
         match self.0.headers().await? {
             CacheableResource::New { data, .. } => Ok(data),
             CacheableResource::NotModified => {
@@ -203,7 +199,10 @@ impl Shared {
         ))
     }
 
-    async fn ask(&self, credentials: &credentials::Credentials) -> Result<Headers, CredentialsError> {
+    async fn ask(
+        &self,
+        credentials: &credentials::Credentials,
+    ) -> Result<Headers, CredentialsError> {
         let asked = credentials.headers(Extensions::new());
         tokio::time::timeout(self.patience, asked)
             .await
@@ -254,7 +253,10 @@ mod tests {
             "",
         ] {
             let error = parse(text).unwrap_err();
-            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+            assert!(
+                !format!("{error} {error:?}").contains("hunter2"),
+                "{error:?}"
+            );
         }
     }
 
@@ -263,13 +265,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gcs.json");
         let renewed = Renewed::new(Source::File(path.clone()), Duration::from_secs(1));
-        for text in [None, Some("{}"), Some("hunter2"), Some(r#"{"type": "service_account", "private_key": "hunter2"}"#)] {
+        for text in [
+            None,
+            Some("{}"),
+            Some("hunter2"),
+            Some(r#"{"type": "service_account", "private_key": "hunter2"}"#),
+        ] {
             if let Some(text) = text {
                 crate::durable_fs::replace(&path, text.as_bytes()).unwrap();
             }
             let error = renewed.headers().await.unwrap_err();
             let text = format!("{error} {error:?} {renewed:?}");
-            assert!(text.contains("gcs.json") && !text.contains("hunter2"), "{text}");
+            assert!(
+                text.contains("gcs.json") && !text.contains("hunter2"),
+                "{text}"
+            );
         }
     }
 }
