@@ -7,9 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use aes_gcm::aead::AeadInOut;
-use aes_gcm::{Aes256Gcm, KeyInit};
 use data_encoding::BASE64;
+use gcm::{Cipher, NONCE_SIZE};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -17,9 +16,6 @@ use super::{ArchiveError, ObjectIdentity, TAG_SIZE};
 
 /// Bytes of a key of AES-256.
 pub(crate) const KEY_SIZE: usize = 32;
-
-/// Bytes of the random nonce that a wrapped key begins with.
-const NONCE_SIZE: usize = 12;
 
 /// Bytes of a data key wrapped by a [`KeyEncryptionKey`].
 const WRAPPED_SIZE: usize = NONCE_SIZE + KEY_SIZE + TAG_SIZE;
@@ -269,15 +265,11 @@ impl KeyEncryptionKey {
         identity: &ObjectIdentity,
     ) -> WrappedKey {
         let mut text = Zeroizing::new(*data_key.as_bytes());
+        let data = associated_data(&self.id, identity);
         let tag = self
             .cipher()
-            .encrypt_inout_detached(
-                &nonce.into(),
-                associated_data(&self.id, identity).as_bytes(),
-                text.as_mut_slice().into(),
-            )
-            .expect("32 bytes are below GCM's limit");
-        WrappedKey([nonce.as_slice(), text.as_slice(), tag.as_slice()].concat())
+            .seal(nonce, data.as_bytes(), text.as_mut_slice());
+        WrappedKey([nonce.as_slice(), text.as_slice(), &tag].concat())
     }
 
     /// Opens the envelope of an object's data key.
@@ -302,19 +294,15 @@ impl KeyEncryptionKey {
         let (text, tag) = rest.split_first_chunk::<KEY_SIZE>()?;
         let tag: &[u8; TAG_SIZE] = tag.try_into().ok()?;
         let mut key = Secret::copy_of(text);
+        let data = associated_data(&self.id, identity);
         self.cipher()
-            .decrypt_inout_detached(
-                nonce.into(),
-                associated_data(&self.id, identity).as_bytes(),
-                key.0.as_mut_slice().into(),
-                tag.into(),
-            )
+            .open(*nonce, data.as_bytes(), key.0.as_mut_slice(), tag)
             .ok()?;
         Some(DataKey(key))
     }
 
-    fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new((&**self.secret.0).into())
+    fn cipher(&self) -> Cipher {
+        Cipher::new(&self.secret.0)
     }
 }
 
