@@ -420,10 +420,12 @@ impl RawFile {
     fn destination(&self, raw: &RawDestination) -> Result<DestinationConfig, ConfigError> {
         let renew_ahead = raw.renew_ahead.map(|ahead| {
             let ahead = Duration::try_from(ahead).ok();
-            ahead.filter(|ahead| *ahead <= MAX_RENEW_AHEAD).ok_or_else(|| {
-                let reason = "is not from 0s to 1h";
-                self.value("[[destination]] renew-ahead", reason)
-            })
+            ahead
+                .filter(|ahead| *ahead <= MAX_RENEW_AHEAD)
+                .ok_or_else(|| {
+                    let reason = "is not from 0s to 1h";
+                    self.value("[[destination]] renew-ahead", reason)
+                })
         });
         Ok(DestinationConfig {
             store: StoreConfig {

@@ -137,10 +137,12 @@ impl Keyring {
         for key in keys().filter(|key| key.may_open(key_id)) {
             match key.unwrap(wrapped, identity).await {
                 // An alias stands for another key by now: one of the others may be the one.
-                Err(error @ KeyringError::Service {
-                    refusal: Refusal::Ciphertext,
-                    ..
-                }) => refused = refused.or(Some(error)),
+                Err(
+                    error @ KeyringError::Service {
+                        refusal: Refusal::Ciphertext,
+                        ..
+                    },
+                ) => refused = refused.or(Some(error)),
                 opened => return opened,
             }
         }
@@ -251,7 +253,15 @@ mod tests {
         let after = keyring(&new, &[&old]).unwrap();
         let (id, wrapped) = (sealed.key_id(), sealed.wrapped_key());
         let data_key = after.unwrap(id, wrapped, &identity).await.unwrap();
-        assert_eq!(after.new_data_key(&identity).await.unwrap().key_id().as_str(), after.current());
+        assert_eq!(
+            after
+                .new_data_key(&identity)
+                .await
+                .unwrap()
+                .key_id()
+                .as_str(),
+            after.current()
+        );
 
         // Wrapped anew, the old key is not needed any more.
         let (id, wrapped) = after.wrap(&data_key, &identity).await.unwrap();

@@ -89,6 +89,7 @@ impl Bucket {
             endpoint: Some(self.server.endpoint()),
             region: None,
             credentials: Some(format!("file:{}", self.server.credentials_file().display())),
+            ..StoreConfig::default()
         }
     }
 }
@@ -100,6 +101,7 @@ pub fn google(server: &Gcs, name: &str) -> StoreConfig {
         endpoint: Some(server.endpoint()),
         region: None,
         credentials: Some(format!("file:{}", server.credentials_file().display())),
+        ..StoreConfig::default()
     }
 }
 

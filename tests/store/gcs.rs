@@ -15,6 +15,7 @@ pub(crate) fn config(server: &Gcs, endpoint: String, prefix: &str) -> StoreConfi
         endpoint: Some(endpoint),
         region: None,
         credentials: Some(format!("file:{}", server.credentials_file().display())),
+        ..StoreConfig::default()
     }
 }
 

@@ -45,6 +45,7 @@ fn victim_main(what: &str) {
         endpoint: optional(fields[1]),
         region: None,
         credentials: optional(fields[2]),
+        ..StoreConfig::default()
     })
     .unwrap();
     let id = UploadId::new(fields[3]);

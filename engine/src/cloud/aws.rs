@@ -11,8 +11,8 @@ use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 
-use super::{SettingsError, check_endpoint};
 pub(crate) use super::renewed::Renewed;
+use super::{SettingsError, check_endpoint};
 
 /// What services that are not AWS call their only region.
 const ENDPOINT_REGION: &str = "us-east-1";
@@ -250,7 +250,10 @@ mod tests {
             },
         ] {
             let error = Account::new(settings).unwrap_err();
-            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+            assert!(
+                !format!("{error} {error:?}").contains("hunter2"),
+                "{error:?}"
+            );
         }
     }
 

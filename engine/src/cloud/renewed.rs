@@ -114,7 +114,10 @@ impl Renewed {
         tokio::spawn(async move {
             if let Err(error) = shared.renew(SystemTime::now()).await {
                 let error = crate::exit::chain(&error);
-                tracing::warn!(error, "credentials could not be renewed ahead of time: asked again soon");
+                tracing::warn!(
+                    error,
+                    "credentials could not be renewed ahead of time: asked again soon"
+                );
             }
         });
     }
@@ -176,8 +179,11 @@ mod tests {
     use super::*;
 
     /// Gives out credentials of this lifetime and counts them; fails when told to.
+    #[derive(Debug, Clone, Default)]
+    struct Giver(Arc<Given>);
+
     #[derive(Debug, Default)]
-    struct Giver {
+    struct Given {
         lifetime: Option<Duration>,
         given: AtomicU32,
         fails: AtomicBool,
@@ -190,23 +196,29 @@ mod tests {
         {
             future::ProvideCredentials::new(async {
                 tokio::time::sleep(Duration::from_millis(5)).await;
-                if self.fails.load(Ordering::SeqCst) {
+                if self.0.fails.load(Ordering::SeqCst) {
                     return Err(CredentialsError::provider_error("down"));
                 }
-                let nth = self.given.fetch_add(1, Ordering::SeqCst);
-                let expiry = self.lifetime.map(|lifetime| SystemTime::now() + lifetime);
-                Ok(Credentials::new(format!("{nth}"), "secret", None, expiry, "test"))
+                let nth = self.0.given.fetch_add(1, Ordering::SeqCst);
+                let expiry = self.0.lifetime.map(|lifetime| SystemTime::now() + lifetime);
+                Ok(Credentials::new(
+                    format!("{nth}"),
+                    "secret",
+                    None,
+                    expiry,
+                    "test",
+                ))
             })
         }
     }
 
-    fn renewed(lifetime: Option<Duration>, ahead: Duration) -> (Arc<Giver>, Renewed) {
-        let giver = Arc::new(Giver {
+    fn renewed(lifetime: Option<Duration>, ahead: Duration) -> (Arc<Given>, Renewed) {
+        let given = Arc::new(Given {
             lifetime,
-            ..Giver::default()
+            ..Given::default()
         });
-        let source = SharedCredentialsProvider::new(Arc::clone(&giver));
-        (giver, Renewed::new(source, ahead))
+        let source = SharedCredentialsProvider::new(Giver(Arc::clone(&given)));
+        (given, Renewed::new(source, ahead))
     }
 
     async fn id(renewed: &Renewed) -> String {
@@ -250,7 +262,10 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let current = renewed.0.current().clone().unwrap();
-        assert!(current.renew_at > SystemTime::now(), "asked again, in a while");
+        assert!(
+            current.renew_at > SystemTime::now(),
+            "asked again, in a while"
+        );
     }
 
     #[tokio::test]

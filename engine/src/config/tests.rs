@@ -28,7 +28,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     let key = folder.join("gtide.key");
     let database = folder.join("gtide.db");
     assert_eq!(config.spool.dir, folder.join("spool"));
-    assert_eq!(config.key, format!("file:{}", key.display()));
+    assert_eq!(config.encryption.key, format!("file:{}", key.display()));
     assert_eq!(
         config.queue.database,
         format!("sqlite:{}", database.display())
@@ -49,7 +49,10 @@ fn every_key_is_read() {
     assert_eq!(required, [true, false, true]);
     assert_eq!(config.destinations[2].store.url, "gs://backups-eu/mysql");
     let s3 = &config.destinations[0].store;
-    assert_eq!(s3.role.as_deref(), Some("arn:aws:iam::123456789012:role/gtide"));
+    assert_eq!(
+        s3.role.as_deref(),
+        Some("arn:aws:iam::123456789012:role/gtide")
+    );
     assert_eq!(s3.external_id.as_deref(), Some("orders"));
     assert_eq!(s3.renew_ahead, Some(Duration::from_mins(2)));
     assert_eq!(s3.region.as_deref(), Some("eu-central-1"));

@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use super::error::{KeyringError, Refusal};
-use super::{ATTEMPTS, ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, ServiceSettings};
+use super::{ATTEMPT_TIMEOUT, ATTEMPTS, CONNECT_TIMEOUT, ServiceSettings};
 use crate::archive::{DataKey, KeyId, ObjectIdentity, SealingKey, WrappedKey};
 use crate::cloud::aws::{Account, Patience, Renewed, Settings};
 
@@ -41,7 +41,10 @@ pub(super) struct AwsKey {
 
 impl AwsKey {
     /// Nothing is asked yet.
-    pub(super) fn new(reference: &str, settings: ServiceSettings<'_>) -> Result<Self, KeyringError> {
+    pub(super) fn new(
+        reference: &str,
+        settings: ServiceSettings<'_>,
+    ) -> Result<Self, KeyringError> {
         let account = Account::new(Settings {
             endpoint: settings.endpoint,
             region: region_of(reference),
@@ -144,7 +147,11 @@ impl AwsKey {
         DataKey::of_service(&bytes).ok_or_else(|| self.odd(action, "has no key of 32 bytes"))
     }
 
-    fn wrapped(&self, action: &'static str, blob: Option<Blob>) -> Result<WrappedKey, KeyringError> {
+    fn wrapped(
+        &self,
+        action: &'static str,
+        blob: Option<Blob>,
+    ) -> Result<WrappedKey, KeyringError> {
         let blob = blob.filter(|blob| !blob.as_ref().is_empty());
         let blob = blob.ok_or_else(|| self.odd(action, "has no wrapped key"))?;
         Ok(WrappedKey::new(blob.into_inner()))
@@ -200,8 +207,14 @@ fn context(identity: &ObjectIdentity) -> HashMap<String, String> {
     let source = &identity.source;
     HashMap::from([
         ("gtide:cluster".to_owned(), source.cluster.to_string()),
-        ("gtide:server_uuid".to_owned(), source.server_uuid.to_string()),
-        ("gtide:incarnation".to_owned(), source.incarnation.to_string()),
+        (
+            "gtide:server_uuid".to_owned(),
+            source.server_uuid.to_string(),
+        ),
+        (
+            "gtide:incarnation".to_owned(),
+            source.incarnation.to_string(),
+        ),
         ("gtide:sequence".to_owned(), identity.sequence.to_string()),
         ("gtide:file_name".to_owned(), identity.file_name.clone()),
     ])
@@ -224,7 +237,7 @@ fn refusal<E>(error: &SdkError<E, HttpResponse>) -> Refusal
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    let chain = std::iter::successors(error.source(), |error| error.source());
+    let chain = std::iter::successors(error.source(), |&error| error.source());
     let SdkError::ServiceError(answer) = error else {
         let mut chain = chain;
         return if chain.any(|error| error.is::<CredentialsError>()) {
@@ -243,8 +256,11 @@ where
         (Some("InvalidCiphertextException" | "IncorrectKeyException"), _) => Refusal::Ciphertext,
         (
             Some(
-                "KMSInternalException" | "DependencyTimeoutException" | "KeyUnavailableException"
-                | "ThrottlingException" | "LimitExceededException",
+                "KMSInternalException"
+                | "DependencyTimeoutException"
+                | "KeyUnavailableException"
+                | "ThrottlingException"
+                | "LimitExceededException",
             ),
             _,
         )

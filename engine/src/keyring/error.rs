@@ -187,7 +187,9 @@ impl Diagnose for KeyringError {
 impl Refusal {
     fn hint(self) -> &'static str {
         match self {
-            Self::Away => "the key service cannot be reached: nothing is stored unencrypted meanwhile, sealing waits",
+            Self::Away => {
+                "the key service cannot be reached: nothing is stored unencrypted meanwhile, sealing waits"
+            }
             Self::Credentials => {
                 "check that this machine's cloud credentials can be read and have not expired"
             }

@@ -20,11 +20,13 @@ use reqwest::{Client, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::OnceCell;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::error::{KeyringError, Refusal};
 use super::{ATTEMPT_TIMEOUT, ATTEMPTS, CONNECT_TIMEOUT, ServiceSettings};
-use crate::archive::{ArchiveError, DataKey, KeyId, ObjectIdentity, SealingKey, WrappedKey, associated_data};
+use crate::archive::{
+    ArchiveError, DataKey, KeyId, ObjectIdentity, SealingKey, WrappedKey, associated_data,
+};
 use crate::cloud::check_endpoint;
 use crate::cloud::google::{Renewed, Source};
 
@@ -97,9 +99,8 @@ fn as_text<S: serde::Serializer>(number: &u32, to: S) -> Result<S::Ok, S::Error>
     to.collect_str(number)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
 struct Encrypted {
     ciphertext: String,
     ciphertext_crc32c: String,
@@ -110,14 +111,13 @@ struct Encrypted {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Decrypted {
-    plaintext: String,
+    #[serde(deserialize_with = "secret")]
+    plaintext: Zeroizing<String>,
     plaintext_crc32c: String,
 }
 
-impl Drop for Decrypted {
-    fn drop(&mut self) {
-        self.plaintext.zeroize();
-    }
+fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Zeroizing<String>, D::Error> {
+    String::deserialize(from).map(Zeroizing::new)
 }
 
 impl GoogleKey {
@@ -163,7 +163,8 @@ impl GoogleKey {
             plaintext_crc32c: crc32c::crc32c(key),
         };
         let answer: Encrypted = self.ask(action, "encrypt", text, identity).await?;
-        if !answer.verified_plaintext_crc32c || !answer.verified_additional_authenticated_data_crc32c
+        if !answer.verified_plaintext_crc32c
+            || !answer.verified_additional_authenticated_data_crc32c
         {
             return Err(self.odd(action, "does not say that the service got the right bytes"));
         }
@@ -227,9 +228,12 @@ impl GoogleKey {
     ) -> Result<A, KeyringError> {
         let away = |error| self.failed(action, Refusal::Away, error);
         let headers = self.credentials.headers().await;
-        let headers =
-            headers.map_err(|error| self.failed(action, Refusal::Credentials, error))?;
-        let name = self.id.as_str().split_once(':').map_or("", |(_, name)| name);
+        let headers = headers.map_err(|error| self.failed(action, Refusal::Credentials, error))?;
+        let name = self
+            .id
+            .as_str()
+            .split_once(':')
+            .map_or("", |(_, name)| name);
         let url = format!("{}/v1/{name}:{method}", self.endpoint);
         let request = self.http(action).await?.post(url).headers(headers);
         let request = request

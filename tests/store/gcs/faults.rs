@@ -266,6 +266,7 @@ fn anonymous(proxy: &Proxy) -> Arc<dyn ObjectStore> {
         endpoint: Some(proxy.endpoint()),
         region: None,
         credentials: Some("anonymous".to_owned()),
+        ..StoreConfig::default()
     };
     connect_with_timeouts(&config, short()).unwrap()
 }
@@ -335,6 +336,7 @@ async fn credentials_that_are_not_there_are_said_to_be_missing() {
         endpoint: Some(proxy.endpoint()),
         region: None,
         credentials: Some("file:/nowhere/credentials.json".to_owned()),
+        ..StoreConfig::default()
     };
     let store = connect_with_timeouts(&config, short()).unwrap();
     for error in [

@@ -10,7 +10,6 @@ use reqwest::{Client, Method, RequestBuilder, Response};
 use tokio::sync::OnceCell;
 use url::Url;
 
-
 use super::failure::{Answer, Failing};
 use crate::cloud::check_endpoint;
 use crate::cloud::google::{Renewed, Source};
