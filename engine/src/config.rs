@@ -92,6 +92,7 @@ struct RawDestination {
     endpoint: Option<String>,
     region: Option<String>,
     credentials: Option<String>,
+    required: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,7 +119,7 @@ pub struct Config {
     /// Where pins and sealed objects lie until they are committed.
     pub spool: SpoolConfig,
     /// At least one.
-    pub destinations: Vec<StoreConfig>,
+    pub destinations: Vec<DestinationConfig>,
     /// A key reference, `file:/path`.
     pub key: String,
     /// zstd level.
@@ -138,6 +139,15 @@ pub struct SourceConfig {
     pub server_uuid: Option<Uuid>,
     /// Counts RESETs and restores, from 1.
     pub incarnation: u32,
+}
+
+/// A place where archives go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationConfig {
+    /// Which, and how to reach it.
+    pub store: StoreConfig,
+    /// Must it have a file before the file counts as archived and the archiver lets go of it?
+    pub required: bool,
 }
 
 /// The queue.
@@ -260,6 +270,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let file = RawFile::read(path)?;
         let reader = file.reader()?;
+        let destinations = file.destinations()?;
         let spool = file.spool()?;
         let queue = file.queue()?;
         Ok(Self {
@@ -271,7 +282,7 @@ impl Config {
             sources: file.sources()?,
             queue,
             spool,
-            destinations: reader.destinations,
+            destinations,
             key: reader.key,
             level: file.level()?,
         })
@@ -328,39 +339,46 @@ impl RawFile {
     }
 
     fn reader(&self) -> Result<ReaderConfig, ConfigError> {
-        let destinations: Vec<_> = self
-            .raw
-            .destination
-            .iter()
-            .map(|d| self.destination(d))
-            .collect();
-        if destinations.is_empty() {
-            return Err(self.missing("[[destination]]"));
-        }
-        let mut urls = HashSet::new();
-        if let Some(twice) = destinations.iter().find(|d| !urls.insert(d.url.clone())) {
-            return Err(self.value(
-                "[[destination]] url",
-                format!("{} is listed twice", twice.url),
-            ));
-        }
+        let destinations = self.destinations()?;
         let encryption = self
             .raw
             .encryption
             .as_ref()
             .ok_or_else(|| self.missing("[encryption] key"))?;
         Ok(ReaderConfig {
-            destinations,
+            destinations: destinations.into_iter().map(|d| d.store).collect(),
             key: self.reference(&encryption.key),
         })
     }
 
-    fn destination(&self, raw: &RawDestination) -> StoreConfig {
-        StoreConfig {
-            url: raw.url.clone(),
-            endpoint: raw.endpoint.clone(),
-            region: raw.region.clone(),
-            credentials: raw.credentials.as_deref().map(|c| self.reference(c)),
+    fn destinations(&self) -> Result<Vec<DestinationConfig>, ConfigError> {
+        let listed = self.raw.destination.iter();
+        let destinations: Vec<_> = listed.map(|raw| self.destination(raw)).collect();
+        if destinations.is_empty() {
+            return Err(self.missing("[[destination]]"));
+        }
+        let mut urls = HashSet::new();
+        if let Some(twice) = destinations.iter().find(|d| !urls.insert(&d.store.url)) {
+            let reason = format!("{} is listed twice", twice.store.url);
+            return Err(self.value("[[destination]] url", reason));
+        }
+        if !destinations.iter().any(|d| d.required) {
+            let reason =
+                "false everywhere: one destination must have a file before it counts as archived";
+            return Err(self.value("[[destination]] required", reason));
+        }
+        Ok(destinations)
+    }
+
+    fn destination(&self, raw: &RawDestination) -> DestinationConfig {
+        DestinationConfig {
+            store: StoreConfig {
+                url: raw.url.clone(),
+                endpoint: raw.endpoint.clone(),
+                region: raw.region.clone(),
+                credentials: raw.credentials.as_deref().map(|c| self.reference(c)),
+            },
+            required: raw.required.unwrap_or(true),
         }
     }
 

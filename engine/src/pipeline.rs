@@ -20,6 +20,7 @@
 pub mod commit;
 mod error;
 pub mod orphans;
+mod recall;
 pub mod seal;
 mod sealing;
 mod stop;

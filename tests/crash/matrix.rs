@@ -19,6 +19,9 @@ const PART: u64 = 8 << 20;
 /// How many files the datadir has.
 const FILES: u64 = 4;
 
+/// Where an upload has begun whose id is in no database.
+const BEGUN: &str = "begun";
+
 const SIGKILL: i32 = 9;
 
 #[test]
@@ -114,6 +117,10 @@ impl Case<'_> {
         let resent = self.received_parts();
         let twice: Vec<_> = received.intersection(&resent).collect();
         assert!(twice.is_empty(), "{name}: sent twice: {twice:?}");
+        if name == BEGUN {
+            // Nobody knows that upload: the start after the one that archived its file ends it.
+            assert_eq!(site.run_all().code, Some(0), "{name}");
+        }
         site.assert_whole(self.originals, FILES);
     }
 

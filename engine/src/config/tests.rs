@@ -45,8 +45,10 @@ fn every_key_is_read() {
     assert_eq!(config.level, 9);
     assert_eq!((config.spool.reserve, config.spool.pin), (512 << 20, false));
     assert_eq!(config.destinations.len(), 3);
-    assert_eq!(config.destinations[2].url, "gs://backups-eu/mysql");
-    let s3 = &config.destinations[0];
+    let required: Vec<_> = config.destinations.iter().map(|d| d.required).collect();
+    assert_eq!(required, [true, false, true]);
+    assert_eq!(config.destinations[2].store.url, "gs://backups-eu/mysql");
+    let s3 = &config.destinations[0].store;
     assert_eq!(s3.region.as_deref(), Some("eu-central-1"));
     assert_eq!(
         s3.credentials.as_deref(),
