@@ -71,6 +71,35 @@ fn binlogs_go_to_google_and_come_back_as_they_were() {
     assert_eq!(json(&rebuilt)["sources"][0]["watermark"], 14);
 }
 
+/// Without `credentials`: Google's Application Default Credentials.
+#[test]
+fn credentials_may_come_from_the_environment() {
+    let server = Gcs::start();
+    let workspace = workspace(&server, Gcs::BUCKET);
+    let file = server.credentials_file();
+    workspace.edit(&format!("credentials = \"file:{}\"", file.display()), "");
+    let run = || {
+        let mut gtide = workspace.gtide();
+        gtide.args(["run", "--once", "--format", "json"]);
+        gtide
+    };
+    let output = run()
+        .env("GOOGLE_APPLICATION_CREDENTIALS", &file)
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let output = run()
+        .env("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 6, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("no credentials"),
+        "{}",
+        stderr(&output)
+    );
+}
+
 #[test]
 fn a_bucket_that_is_not_ours_is_for_a_person() {
     let server = Gcs::start();

@@ -143,6 +143,11 @@ impl Gcs {
         self.lock().refuse_tokens.extend(vec![status; times]);
     }
 
+    /// Refusals that the token service has not given yet.
+    pub fn refusals_left(&self) -> usize {
+        self.lock().refuse_tokens.len()
+    }
+
     /// How long tokens last that are given out from now on, in seconds.
     pub fn tokens_last(&self, seconds: u64) {
         self.lock().token_life = seconds;

@@ -26,7 +26,8 @@
 //!
 //! # Limits
 //! One part of an object in memory and under way at a time, so that a kill costs one part at most; lanes are what
-//! runs side by side. Part counts and sizes are the store's.
+//! runs side by side. Parts go in ascending order: some stores take them in no other
+//! ([`UploadKind`](crate::store::UploadKind)). Part counts and sizes are the store's.
 
 mod readback;
 

@@ -131,9 +131,9 @@ impl GcsStore {
                 .with_resumable_upload_threshold(usize::MAX)
                 .with_retry_policy(NeverRetry)
                 .send_unbuffered();
-            let written = tokio::time::timeout(timeout, write).await;
+            let written = tokio::time::timeout(timeout, Box::pin(write)).await;
             let written = written.map_err(|_| failing.silent_for(timeout))?;
-            let object = written.map_err(|error| self.refused(&failing, error))?;
+            let object = written.map_err(|error| self.refused(&failing, &error))?;
             let stored = object.checksums.and_then(|checksums| checksums.crc32c);
             Resource::new(u64::try_from(object.size).ok(), stored).is(size, crc32c, &failing)
         })
@@ -167,7 +167,7 @@ impl GcsStore {
     }
 
     /// What an error of Google's crate means.
-    fn refused(&self, failing: &Failing, error: google_cloud_storage::Error) -> StoreError {
+    fn refused(&self, failing: &Failing, error: &google_cloud_storage::Error) -> StoreError {
         if error.http_status_code() == Some(StatusCode::UNAUTHORIZED.as_u16()) {
             self.connection.renew_credentials();
         }

@@ -201,26 +201,13 @@ pub(super) async fn serve(
     let session = state.sessions.get_mut(id);
     let session = session.ok_or_else(|| plain(404, "Not Found"))?;
     session.received += bytes.len() as u64;
-    match session.life {
-        Life::Open => {}
-        Life::Done(generation) if asked.method == Method::PUT => {
-            let name = session.name.clone();
-            let object = state.objects.get(&name);
-            let object = object.filter(|object| object.generation == generation);
-            let object = object.ok_or_else(|| plain(410, "Gone"))?;
-            return Ok(json_answer(&resource(&name, object)));
-        }
-        Life::Done(_) => return Err(plain(404, "Not Found")),
-        Life::Cancelled => return Err(plain(499, "Client Closed Request")),
-        Life::Expired | Life::Failed => return Err(plain(410, "Gone")),
-    }
-    match asked.method {
-        Method::DELETE => {
+    match (session.life, &asked.method) {
+        (Life::Open, &Method::PUT) => {}
+        (Life::Open, &Method::DELETE) => {
             session.life = Life::Cancelled;
             return Err(plain(499, "Client Closed Request"));
         }
-        Method::PUT => {}
-        _ => return Err(no_such_method()),
+        (life, method) => return ended(&state, id, life, method),
     }
     let range = ContentRange::of(asked).ok_or_else(|| plain(400, "Invalid Content-Range"))?;
     let header = header_crc32c(asked)?;
@@ -262,6 +249,23 @@ pub(super) async fn serve(
         session.body.extend_from_slice(&bytes[..taken]);
     }
     Ok(incomplete(session.body.len()))
+}
+
+/// What is answered for a session that takes nothing any more.
+fn ended(state: &State, id: &str, life: Life, method: &Method) -> Result<Answer, Refused> {
+    match life {
+        Life::Done(generation) if method == Method::PUT => {
+            let name = &state.sessions[id].name;
+            let object = state.objects.get(name);
+            let object = object.filter(|object| object.generation == generation);
+            let object = object.ok_or_else(|| plain(410, "Gone"))?;
+            Ok(json_answer(&resource(name, object)))
+        }
+        Life::Open => Err(no_such_method()),
+        Life::Done(_) => Err(plain(404, "Not Found")),
+        Life::Cancelled => Err(plain(499, "Client Closed Request")),
+        Life::Expired | Life::Failed => Err(plain(410, "Gone")),
+    }
 }
 
 fn finish(state: &mut State, id: &str, header: Option<u32>) -> Result<Answer, Refused> {

@@ -484,6 +484,22 @@ async fn a_token_service_that_recovers_is_asked_again() {
     assert_eq!(store.head(&key("object")).await.unwrap(), None);
 }
 
+/// The same, of credentials that worked before.
+#[tokio::test]
+async fn credentials_that_died_are_made_anew() {
+    let server = Gcs::start();
+    let store = open(&server);
+    server.tokens_last(1);
+    assert_eq!(store.head(&key("object")).await.unwrap(), None);
+    server.refuse_tokens(400, 1);
+    let begun = Instant::now();
+    while server.refusals_left() > 0 {
+        assert!(begun.elapsed() < Duration::from_mins(1), "no renewal");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(store.head(&key("object")).await.unwrap(), None);
+}
+
 /// Uploads go on without credentials: the session is the permission.
 #[tokio::test]
 async fn a_part_needs_no_token() {

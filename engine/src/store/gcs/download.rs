@@ -173,7 +173,7 @@ impl Download {
                     }
                     return Ok(bytes);
                 }
-                Ok(Some(Err(error))) => return Err(self.failing.by_crate(error)),
+                Ok(Some(Err(error))) => return Err(self.failing.by_crate(&error)),
                 Ok(None) => {
                     let (next, end) = (self.next, self.end);
                     return Err(self.failing.oddly(format!("ended at byte {next} of {end}")));
@@ -225,7 +225,7 @@ async fn request(
                 start,
                 end,
             },
-            _ => store.refused(failing, error),
+            _ => store.refused(failing, &error),
         }
     })
 }

@@ -73,20 +73,20 @@ impl Failing {
     }
 
     /// What an error of Google's crate means.
-    pub(super) fn by_crate(&self, error: google_cloud_storage::Error) -> StoreError {
+    pub(super) fn by_crate(&self, error: &google_cloud_storage::Error) -> StoreError {
         let (operation, object) = (self.operation, self.object.clone());
         if error.is_authentication() {
             return StoreError::Credentials {
                 operation,
                 object,
-                source: chain(&error).into(),
+                source: chain(error).into(),
             };
         }
         let Some(status) = error.http_status_code() else {
             return StoreError::Transport {
                 operation,
                 object,
-                source: chain(&error).into(),
+                source: chain(error).into(),
             };
         };
         let message = error.status().map(|status| status.message.clone());

@@ -185,13 +185,13 @@ impl GcsStore {
         loop {
             let step = match pace.known {
                 Some(at) if at >= end => return Ok(at),
-                Some(at) => match rest(offset, body, at) {
-                    Some(rest) => self.send_chunk(failing, session, at, rest).await,
-                    None => {
+                Some(at) => {
+                    let Some(rest) = rest(offset, body, at) else {
                         let reason = format!("the session has {at} bytes, not the {offset} before");
                         return Err(failing.oddly(reason));
-                    }
-                },
+                    };
+                    self.send_chunk(failing, session, at, rest).await
+                }
                 None => self.status(failing, session).await,
             };
             if pace.after(step, failing).await?.is_some() {
