@@ -8,7 +8,7 @@
 //! systemd unit, a cron job) means the same files. Secrets never stand in the file: keys and
 //! credentials are references.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::exit::{Diagnose, Exit};
 use crate::layout::ClusterName;
-use crate::store::StoreConfig;
+use crate::store::{S3Settings, StoreConfig};
 
 /// Where a configuration is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["gtide.toml", "/etc/gtide/gtide.toml"];
@@ -98,6 +98,15 @@ struct RawDestination {
     role: Option<String>,
     external_id: Option<String>,
     renew_ahead: Option<SignedDuration>,
+    addressing: Option<String>,
+    #[serde(default)]
+    dual_stack: bool,
+    sse: Option<String>,
+    storage_class: Option<String>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+    object_lock: Option<String>,
+    retain_days: Option<u32>,
     required: Option<bool>,
 }
 
@@ -433,9 +442,18 @@ impl RawFile {
                 endpoint: raw.endpoint.clone(),
                 region: raw.region.clone(),
                 credentials: raw.credentials.as_deref().map(|c| self.reference(c)),
-                role: raw.role.clone(),
-                external_id: raw.external_id.clone(),
-                renew_ahead: renew_ahead.transpose()?,
+                s3: S3Settings {
+                    role: raw.role.clone(),
+                    external_id: raw.external_id.clone(),
+                    renew_ahead: renew_ahead.transpose()?,
+                    addressing: raw.addressing.clone(),
+                    dual_stack: raw.dual_stack,
+                    encryption: raw.sse.clone(),
+                    storage_class: raw.storage_class.clone(),
+                    tags: raw.tags.clone(),
+                    object_lock: raw.object_lock.clone(),
+                    retain_days: raw.retain_days,
+                },
             },
             required: raw.required.unwrap_or(true),
         })

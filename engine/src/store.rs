@@ -25,6 +25,7 @@
 //! No key may be another key's folder (`a` and `a/b`): a directory cannot hold both. Concurrency and memory are the caller's: a store holds no more than the bodies it was given.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -357,12 +358,33 @@ pub struct StoreConfig {
     /// configuration in Google's JSON format; read again when the credentials are renewed), or `anonymous`, for an
     /// emulator at an `endpoint`.
     pub credentials: Option<String>,
-    /// S3 only: the ARN of a role to assume with these credentials.
+    /// What no other kind of store has.
+    pub s3: S3Settings,
+}
+
+/// Settings of `s3://` destinations alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct S3Settings {
+    /// The ARN of a role to assume with the credentials.
     pub role: Option<String>,
-    /// S3 only: the external id that the role's trust policy asks for.
+    /// The external id that the role's trust policy asks for.
     pub external_id: Option<String>,
-    /// S3 only: credentials are renewed so long before they expire, at most half their lifetime. Unset: 5 minutes.
+    /// Credentials are renewed so long before they expire, at most half their lifetime. Unset: 5 minutes.
     pub renew_ahead: Option<Duration>,
+    /// How buckets are addressed: `path` or `virtual-host`. Unset: by path where there is an endpoint, else by host.
+    pub addressing: Option<String>,
+    /// Use AWS's endpoints that have IPv6 addresses too.
+    pub dual_stack: bool,
+    /// How the service encrypts what it stores, beside our own encryption: `AES256`, `aws:kms`, `aws:kms:KEY`.
+    pub encryption: Option<String>,
+    /// The storage class of archive objects.
+    pub storage_class: Option<String>,
+    /// Tags of every object, ten at most.
+    pub tags: BTreeMap<String, String>,
+    /// `governance` or `compliance`, in a bucket that was made with object lock.
+    pub object_lock: Option<String>,
+    /// How long objects are locked, from when they are written.
+    pub retain_days: Option<u32>,
 }
 
 /// How long a store waits. The default is for production; tests shorten it.

@@ -50,11 +50,18 @@ fn every_key_is_read() {
     assert_eq!(config.destinations[2].store.url, "gs://backups-eu/mysql");
     let s3 = &config.destinations[0].store;
     assert_eq!(
-        s3.role.as_deref(),
+        s3.s3.role.as_deref(),
         Some("arn:aws:iam::123456789012:role/gtide")
     );
-    assert_eq!(s3.external_id.as_deref(), Some("orders"));
-    assert_eq!(s3.renew_ahead, Some(Duration::from_mins(2)));
+    assert_eq!(s3.s3.external_id.as_deref(), Some("orders"));
+    assert_eq!(s3.s3.addressing.as_deref(), Some("virtual-host"));
+    assert!(s3.s3.dual_stack);
+    assert_eq!(s3.s3.encryption.as_deref(), Some("aws:kms"));
+    assert_eq!(s3.s3.storage_class.as_deref(), Some("STANDARD_IA"));
+    assert_eq!(s3.s3.tags["team"], "dba");
+    assert_eq!(s3.s3.object_lock.as_deref(), Some("governance"));
+    assert_eq!(s3.s3.retain_days, Some(35));
+    assert_eq!(s3.s3.renew_ahead, Some(Duration::from_mins(2)));
     assert_eq!(s3.region.as_deref(), Some("eu-central-1"));
     assert_eq!(
         s3.credentials.as_deref(),

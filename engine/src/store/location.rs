@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::{MAX_KEY_LEN, StoreConfig, StoreError};
+use super::{MAX_KEY_LEN, S3Settings, StoreConfig, StoreError};
 use crate::layout::ObjectKey;
 
 /// The directory at the root of a `file://` store where everything unfinished lives. No key may lead
@@ -178,6 +178,7 @@ fn shown(text: &str) -> String {
 
 /// `gs://` buckets are found by their name alone.
 pub(super) fn refuse_region(config: &StoreConfig) -> Result<(), StoreError> {
+    refuse_s3_settings(config)?;
     match config.region {
         None => Ok(()),
         Some(_) => Err(StoreError::Config {
@@ -187,8 +188,21 @@ pub(super) fn refuse_region(config: &StoreConfig) -> Result<(), StoreError> {
     }
 }
 
+fn refuse_s3_settings(config: &StoreConfig) -> Result<(), StoreError> {
+    if config.s3 == S3Settings::default() {
+        return Ok(());
+    }
+    Err(StoreError::Config {
+        what: format!("{}: has settings that only s3:// buckets have", config.url),
+        hint: "remove role, external-id, renew-ahead, addressing, dual-stack, sse, storage-class, tags, object-lock, \
+               retain-days"
+            .to_owned(),
+    })
+}
+
 /// `file://` has no use for these, and whoever sets them means something else.
 pub(super) fn refuse_cloud_settings(config: &StoreConfig) -> Result<(), StoreError> {
+    refuse_s3_settings(config)?;
     let settings = [
         ("endpoint", &config.endpoint),
         ("region", &config.region),

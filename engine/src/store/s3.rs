@@ -28,6 +28,7 @@ mod date;
 mod download;
 mod failure;
 mod multipart;
+mod options;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use self::connection::Connection;
 use self::failure::Failing;
+use self::options::Options;
 use super::location::{Bucket, object_url};
 use super::{
     ByteStream, ListedObject, ObjectMeta, ObjectStore, Operation, Part, PartReceipt, PendingUpload,
@@ -57,6 +59,7 @@ const ATTEMPTS: u32 = 3;
 pub(super) struct S3Store {
     bucket: Bucket,
     connection: Arc<Connection>,
+    options: Options,
 }
 
 impl S3Store {
@@ -66,7 +69,12 @@ impl S3Store {
         timeouts: Timeouts,
     ) -> Result<Self, StoreError> {
         let connection = Arc::new(Connection::new(config, timeouts)?);
-        Ok(Self { bucket, connection })
+        let options = Options::new(&config.s3)?;
+        Ok(Self {
+            bucket,
+            connection,
+            options,
+        })
     }
 
     async fn client(&self) -> Result<Client, StoreError> {
@@ -145,9 +153,9 @@ impl ObjectStore for S3Store {
         let failing = self.failing(Operation::Put, key);
         let size = body.len();
         let timeout = self.connection.timeouts.attempt_for(size as u64);
-        self.client()
-            .await?
-            .put_object()
+        let request = self.client().await?.put_object();
+        self.options
+            .put(request, key)
             .bucket(self.bucket_name())
             .key(self.bucket.full_key(key))
             .if_none_match("*")

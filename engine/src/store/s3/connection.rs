@@ -16,8 +16,33 @@ use crate::store::{StoreConfig, StoreError, Timeouts};
 #[derive(Debug)]
 pub(super) struct Connection {
     account: Account,
+    addressing: Addressing,
+    dual_stack: bool,
     pub(super) timeouts: Timeouts,
     opened: OnceCell<Opened>,
+}
+
+/// How a bucket is named in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Addressing {
+    /// By host at AWS, by path elsewhere: few other services have a wildcard certificate.
+    Usual,
+    Path,
+    VirtualHost,
+}
+
+impl Addressing {
+    fn parse(text: Option<&str>) -> Result<Self, StoreError> {
+        match text {
+            None => Ok(Self::Usual),
+            Some("path") => Ok(Self::Path),
+            Some("virtual-host") => Ok(Self::VirtualHost),
+            Some(text) => Err(StoreError::Config {
+                what: format!("`addressing` is {text:?}"),
+                hint: "write path or virtual-host".to_owned(),
+            }),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -32,12 +57,14 @@ impl Connection {
             endpoint: config.endpoint.as_deref(),
             region: config.region.as_deref(),
             credentials: config.credentials.as_deref(),
-            role: config.role.as_deref(),
-            external_id: config.external_id.as_deref(),
-            renew_ahead: config.renew_ahead,
+            role: config.s3.role.as_deref(),
+            external_id: config.s3.external_id.as_deref(),
+            renew_ahead: config.s3.renew_ahead,
         })?;
         Ok(Self {
             account,
+            addressing: Addressing::parse(config.s3.addressing.as_deref())?,
+            dual_stack: config.s3.dual_stack,
             timeouts,
             opened: OnceCell::new(),
         })
@@ -67,8 +94,16 @@ impl Connection {
             .grace_period(self.timeouts.idle)
             .build();
         let mut config = Builder::from(&shared).stalled_stream_protection(up_only);
-        if let Some(endpoint) = self.account.endpoint() {
-            config = config.endpoint_url(endpoint).force_path_style(true);
+        let endpoint = self.account.endpoint();
+        config.set_endpoint_url(endpoint.map(str::to_owned));
+        let by_path = match self.addressing {
+            Addressing::Usual => endpoint.is_some(),
+            Addressing::Path => true,
+            Addressing::VirtualHost => false,
+        };
+        config = config.force_path_style(by_path);
+        if self.dual_stack {
+            config = config.use_dual_stack(true);
         }
         Ok(Opened {
             client: Client::from_conf(config.build()),

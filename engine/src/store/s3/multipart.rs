@@ -34,7 +34,9 @@ impl S3Store {
             return Err(failing.invalid(NO_BYTES));
         }
         let request = self.client().await?.create_multipart_upload();
-        let answer = request
+        let answer = self
+            .options
+            .begin(request, key)
             .bucket(self.bucket_name())
             .key(self.bucket.full_key(key))
             .checksum_algorithm(ChecksumAlgorithm::Crc32C)
