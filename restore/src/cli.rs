@@ -291,7 +291,9 @@ fn saved_plan(command: &Command) -> anyhow::Result<Option<Plan>> {
     let read = || {
         let mut bytes = Vec::new();
         let limit = MAX_PLAN_LEN as u64;
-        std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+        std::fs::File::open(path)?
+            .take(limit)
+            .read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let bytes = read().map_err(|source| {

@@ -98,7 +98,12 @@ pub async fn locate(
             return Ok(Located { cut, fetched });
         }
     }
-    ranged.end_at(scope.likely.saturating_add(1).min(ranged.index().blocks.len()));
+    ranged.end_at(
+        scope
+            .likely
+            .saturating_add(1)
+            .min(ranged.index().blocks.len()),
+    );
     let seeker = Seeker::new(search.clone());
     let pass = Pass::run(&mut ranged, file.key(), seeker, None).await?;
     fetched = fetched.saturating_add(pass.fetched);

@@ -175,11 +175,7 @@ impl ArchivedFile {
     /// Compares an object's index, however it was read, with what the entry says.
     pub(crate) fn same_index(&self, index: &ObjectIndex) -> Result<(), ReadError> {
         let facts = &self.object.facts;
-        self.same(
-            "the SHA-256 of the file",
-            &index.plain_sha256,
-            &self.sha256,
-        )?;
+        self.same("the SHA-256 of the file", &index.plain_sha256, &self.sha256)?;
         self.same("the size of the file", &index.plain_size, &self.size)?;
         self.same(
             "the SHA-256 of the index",

@@ -351,14 +351,24 @@ impl<'a> Walk<'a> {
         };
         for run in runs(next.first, next.last) {
             let goal = self.goal;
-            let is_goal = goal.at == (FileAt { line: next.line, file: *run.files.start() });
+            let is_goal = goal.at
+                == (FileAt {
+                    line: next.line,
+                    file: *run.files.start(),
+                });
             let reached = |flaw: &&Break| match (flaw, goal.offset) {
                 (Break::Flaw(flaw), Some(offset)) if is_goal => offset > flaw.offset,
                 _ => true,
             };
-            self.way.passed.extend(run.flaws.iter().filter(reached).cloned());
+            self.way
+                .passed
+                .extend(run.flaws.iter().filter(reached).cloned());
         }
-        let before = self.way.stretches.last().filter(|last| last.line == next.line);
+        let before = self
+            .way
+            .stretches
+            .last()
+            .filter(|last| last.line == next.line);
         if let Some(before) = before {
             for run in runs(before.last, next.first).iter().skip(1) {
                 let is_next = run.files.contains(&next.first);

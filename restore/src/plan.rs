@@ -17,9 +17,9 @@
 pub mod commands;
 pub mod draw;
 pub mod refusal;
-pub mod text;
 #[cfg(test)]
 mod tests;
+pub mod text;
 
 use engine::base_backup::Record;
 use engine::digest::Digest;

@@ -22,8 +22,8 @@ use crate::object::{Archive, ReadError};
 use crate::part::Part;
 use crate::plan::commands::Subject;
 use crate::plan::{
-    Commands, Inputs, Invocation, Outline, Plan, PlannedFile, Refusal, SavedPlanError, StartAt, Stop,
-    StopPoint, VERSION, draw,
+    Commands, Inputs, Invocation, Outline, Plan, PlannedFile, Refusal, SavedPlanError, StartAt,
+    Stop, StopPoint, VERSION, draw,
 };
 use crate::range::SequenceRange;
 use crate::target::{Cuts, Probe, Target};
@@ -306,7 +306,9 @@ impl Planner<'_> {
         };
         let commands = Commands::of(subject, invocation);
         let sum = |of: fn(&PlannedFile) -> u64| {
-            files.iter().fold(0_u64, |sum, file| sum.saturating_add(of(file)))
+            files
+                .iter()
+                .fold(0_u64, |sum, file| sum.saturating_add(of(file)))
         };
         let (stop, lead) = stop_point(timeline, &outline).ok_or(PlanningError::Endless)?;
         Ok(Plan {

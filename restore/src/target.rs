@@ -87,6 +87,8 @@ pub enum Elsewhere {
     Behind,
     /// These transactions are not in the line's files.
     Unknown(GtidSet),
+    /// It lies among these transactions, which no file of the line holds.
+    InGap(GtidSet),
     /// The line has no such file, or the file ends before the position.
     NoSuchPlace,
 }

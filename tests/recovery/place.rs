@@ -29,7 +29,14 @@ pub fn archive(workspace: &Workspace) {
 pub fn add_backup(workspace: &Workspace, gtids: &str) -> String {
     let output = workspace
         .gtide()
-        .args(["backup", "add", "--location", "a cold copy", "--gtid", gtids])
+        .args([
+            "backup",
+            "add",
+            "--location",
+            "a cold copy",
+            "--gtid",
+            gtids,
+        ])
         .args(["--format", "json"])
         .output()
         .unwrap();
@@ -52,22 +59,16 @@ pub fn planned(workspace: &Workspace, args: &[&str]) -> Value {
 }
 
 /// Runs a command line of a plan: with the lab's programs, `gtide-restore`, and a client that finds
-/// `server` by itself.
+/// `server` by itself, as the user root.
 pub fn shell(workspace: &Workspace, server: &Mysqld, line: &str) -> Output {
-    let home = workspace.path().join("home");
-    fs::create_dir_all(&home).unwrap();
-    let options = format!(
-        "[client]\nuser=root\nsocket={}\n",
-        server.socket().display()
-    );
-    fs::write(home.join(".my.cnf"), options).unwrap();
     let lab = lab_program("mysql").parent().unwrap().to_owned();
     let programs = Path::new(env!("CARGO_BIN_EXE_gtide")).parent().unwrap();
     let path = format!("{}:{}:/usr/bin:/bin", lab.display(), programs.display());
     Command::new("bash")
         .args(["-o", "pipefail", "-c", line])
         .current_dir(workspace.path())
-        .env("HOME", &home)
+        .env("MYSQL_UNIX_PORT", server.socket())
+        .env("USER", "root")
         .env("PATH", path)
         .output()
         .unwrap()

@@ -95,7 +95,10 @@ impl Workload {
                 "CREATE TEMPORARY TABLE {schema}.tmp{step} (v INT); INSERT INTO {schema}.tmp{step} VALUES ({number}); \
                  INSERT INTO {schema}.t (v) SELECT v FROM {schema}.tmp{step}; DROP TEMPORARY TABLE {schema}.tmp{step}"
             ),
-            8 => format!("DELETE FROM {schema}.t WHERE v % 7 = {} LIMIT 50", number % 7),
+            8 => format!(
+                "DELETE FROM {schema}.t WHERE v % 7 = {} LIMIT 50",
+                number % 7
+            ),
             _ => "FLUSH BINARY LOGS".to_owned(),
         }
     }
@@ -118,7 +121,9 @@ impl Workload {
 
 /// `gtid_executed` on one line.
 pub fn executed(mysqld: &Mysqld) -> String {
-    mysqld.sql("SELECT @@GLOBAL.gtid_executed").replace('\n', "")
+    mysqld
+        .sql("SELECT @@GLOBAL.gtid_executed")
+        .replace('\n', "")
 }
 
 /// Checksums of all tables.
@@ -129,7 +134,9 @@ pub fn checksums(mysqld: &Mysqld) -> String {
 /// The last GTID in a file; empty when it holds none.
 fn last_gtid(mysqld: &Mysqld, file: &str) -> String {
     let events = mysqld.sql(&format!("SHOW BINLOG EVENTS IN '{file}'"));
-    let of_gtid = events.lines().filter(|line| line.contains("SET @@SESSION.GTID_NEXT"));
+    let of_gtid = events
+        .lines()
+        .filter(|line| line.contains("SET @@SESSION.GTID_NEXT"));
     let last = of_gtid.last().and_then(|line| line.split('\'').nth(1));
     last.unwrap_or_default().to_owned()
 }

@@ -175,7 +175,10 @@ fn agree<T: PartialEq>(a: Option<T>, b: Option<T>) -> Result<Option<T>, (T, T)> 
 }
 
 /// Evidence with neither GTIDs nor a position is of no use.
-fn finish(coordinates: Coordinates, local_time: Option<DateTime>) -> Result<Evidence, (Tool, String)> {
+fn finish(
+    coordinates: Coordinates,
+    local_time: Option<DateTime>,
+) -> Result<Evidence, (Tool, String)> {
     if coordinates.gtid_set.is_none() && coordinates.position.is_none() {
         let reason = "it states neither a GTID set nor a binlog position";
         return Err((coordinates.tool, reason.to_owned()));

@@ -117,21 +117,31 @@ impl Add {
         for path in &self.files {
             texts.push((path.display().to_string(), read_text(path)?));
         }
-        let texts = texts.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        let texts = texts
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_str()));
         let Evidence {
             mut coordinates,
             local_time,
         } = match evidence::read(texts) {
             Ok(evidence) => evidence,
-            Err(EvidenceError::Nothing) if self.gtid.is_some() || self.position.is_some() => Evidence {
-                coordinates: Coordinates::unknown(Tool::Stated),
-                local_time: None,
-            },
+            Err(EvidenceError::Nothing) if self.gtid.is_some() || self.position.is_some() => {
+                Evidence {
+                    coordinates: Coordinates::unknown(Tool::Stated),
+                    local_time: None,
+                }
+            }
             Err(error) => return Err(failure(&error)),
         };
         let stated = [
-            (&self.gtid).as_ref().zip(coordinates.gtid_set.as_ref()).is_some_and(|(a, b)| a != b),
-            (&self.position).as_ref().zip(coordinates.position.as_ref()).is_some_and(|(a, b)| a != b),
+            (&self.gtid)
+                .as_ref()
+                .zip(coordinates.gtid_set.as_ref())
+                .is_some_and(|(a, b)| a != b),
+            (&self.position)
+                .as_ref()
+                .zip(coordinates.position.as_ref())
+                .is_some_and(|(a, b)| a != b),
         ];
         if stated.contains(&true) {
             return Err(Failure {
@@ -215,11 +225,7 @@ async fn store_record(config: &Config, record: &Record, format: Format) -> anyho
     Ok(Exit::Ok)
 }
 
-async fn compare(
-    store: &dyn ObjectStore,
-    key: &ObjectKey,
-    record: &Record,
-) -> anyhow::Result<()> {
+async fn compare(store: &dyn ObjectStore, key: &ObjectKey, record: &Record) -> anyhow::Result<()> {
     let there = store::read_all(store, key, MAX_RECORD_LEN).await?;
     let there = Record::parse(key, &there).map_err(|error| failure(&error))?;
     if there.coordinates == record.coordinates && there.location == record.location {

@@ -82,8 +82,7 @@ impl Commands {
         let plan = quote_path(&invocation.plan);
         let dir = quote_path(&invocation.dir);
         let program = program(invocation);
-        commands.stream =
-            format!("{program} cat --plan {plan} | {MYSQLBINLOG}{skip} - | {MYSQL}");
+        commands.stream = format!("{program} cat --plan {plan} | {MYSQLBINLOG}{skip} - | {MYSQL}");
         commands.fetch = format!("{program} fetch --plan {plan} --dir {dir}");
         let runs: Vec<String> = invocations(files)
             .iter()
@@ -194,6 +193,119 @@ pub fn script(commands: &Commands, about: &str) -> String {
         text.push('\n');
     }
     text.push_str(&ask(&commands.after));
-    text.push_str(" || { echo 'error: the server has not executed all of the plan' >&2; exit 3; }\n");
+    text.push_str(
+        " || { echo 'error: the server has not executed all of the plan' >&2; exit 3; }\n",
+    );
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::made::{set, source};
+
+    fn file(server: &str, number: u64, from: Option<u64>, to: Option<u64>) -> PlannedFile {
+        let source = source(server);
+        let sequence = engine::layout::Sequence(number);
+        PlannedFile {
+            key: source.log_key(sequence),
+            source,
+            sequence,
+            file_name: format!("binlog.{number:06}"),
+            sha256: engine::digest::Digest::of(b""),
+            size: 1000,
+            stored_bytes: 300,
+            from,
+            to,
+            fetch_bytes: 300,
+        }
+    }
+
+    fn commands(files: &[PlannedFile], skip: &str) -> Commands {
+        let (skip, start, adds) = (set(skip), set("a:1-5"), set("a:6-9"));
+        let subject = Subject {
+            files,
+            skip: &skip,
+            start: &start,
+            adds: &adds,
+        };
+        let invocation = Invocation {
+            config: PathBuf::from("/etc/my files/gtide.toml"),
+            destination: None,
+            plan: PathBuf::from("/tmp/it's.json"),
+            dir: PathBuf::from("logs"),
+        };
+        Commands::of(subject, &invocation)
+    }
+
+    /// TRAPS 18 and 20: positions are of the first and of the last file; one session for all.
+    #[test]
+    fn one_command_replays_files_that_follow_and_words_are_quoted() {
+        let files = [
+            file("a", 1, Some(236), None),
+            file("a", 2, None, None),
+            file("a", 3, None, Some(700)),
+        ];
+        let commands = commands(&files, "");
+        assert_eq!(
+            commands.replay,
+            "TZ=UTC mysqlbinlog --start-position=236 --stop-position=700 logs/binlog.000001 logs/binlog.000002 \
+             logs/binlog.000003 | mysql --binary-mode"
+        );
+        assert_eq!(
+            commands.stream,
+            "gtide-restore --config '/etc/my files/gtide.toml' cat --plan \"/tmp/it's.json\" | TZ=UTC mysqlbinlog - | \
+             mysql --binary-mode"
+        );
+        assert_eq!(
+            commands.fetch,
+            "gtide-restore --config '/etc/my files/gtide.toml' fetch --plan \"/tmp/it's.json\" --dir logs"
+        );
+    }
+
+    #[test]
+    fn a_cut_in_the_middle_ends_a_command_but_not_the_session() {
+        let files = [
+            file("a", 2, None, Some(500)),
+            file("b", 2, None, None),
+            file("b", 3, None, Some(600)),
+        ];
+        let [a, b] = ["a", "b"].map(|server| format!("logs/{}-1", source(server).server_uuid));
+        assert_eq!(
+            commands(&files, "").replay,
+            format!(
+                "{{ TZ=UTC mysqlbinlog --stop-position=500 {a}/binlog.000002 && TZ=UTC mysqlbinlog \
+                 --stop-position=600 {b}/binlog.000002 {b}/binlog.000003; }} | mysql --binary-mode"
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_skipped_is_excluded_in_both_forms() {
+        let commands = commands(&[file("a", 1, None, None)], "a:7");
+        let option = format!("mysqlbinlog --exclude-gtids={}", set("a:7"));
+        assert!(commands.stream.contains(&option), "{}", commands.stream);
+        assert!(commands.replay.contains(&option), "{}", commands.replay);
+    }
+
+    #[test]
+    fn very_many_files_are_several_commands_in_one_session() {
+        let files: Vec<_> = (1..=2500)
+            .map(|number| file("a", number, None, None))
+            .collect();
+        let replay = commands(&files, "").replay;
+        assert_eq!(replay.matches("mysqlbinlog").count(), 3);
+        assert_eq!(replay.matches("| mysql ").count(), 1);
+    }
+
+    #[test]
+    fn nothing_to_replay_is_no_command() {
+        let commands = commands(&[], "");
+        assert_eq!(
+            (commands.stream.as_str(), commands.replay.as_str()),
+            ("", "")
+        );
+        let script = script(&commands, "about");
+        assert!(!script.contains("mysqlbinlog"), "{script}");
+    }
 }

@@ -94,16 +94,15 @@ fn candidates(inputs: Inputs<'_>) -> Result<Vec<Candidate>, Stop> {
     let named = |line: &Line| inputs.lead.is_none_or(|lead| *lead == line.source);
     let mut elsewhere = Vec::new();
     let (mut probes, mut candidates) = (Vec::new(), Vec::new());
-    let several = spots.iter().filter(|(_, _, spot)| !matches!(spot, Spot::Nowhere(_)));
+    let several = spots
+        .iter()
+        .filter(|(_, _, spot)| !matches!(spot, Spot::Nowhere(_)));
     let several = several.count() > 1;
     for (number, line, spot) in &spots {
         match candidate(inputs, (*number, line), spot, several) {
-            Ok(Some(found)) => candidates.push(found),
-            Ok(None) => {
-                if let (Spot::Nowhere(why), true) = (spot, named(line)) {
-                    elsewhere.push((*line, why.clone()));
-                }
-            }
+            Ok(Ok(found)) => candidates.push(found),
+            Ok(Err(why)) if named(line) => elsewhere.push((*line, why)),
+            Ok(Err(_)) => {}
             Err(Stop::Probes(more)) => probes.extend(more),
             Err(refused) => return Err(refused),
         }
@@ -128,7 +127,7 @@ fn candidate(
     (number, line): (usize, &Line),
     spot: &Spot,
     several: bool,
-) -> Result<Option<Candidate>, Stop> {
+) -> Result<Result<Candidate, Elsewhere>, Stop> {
     let known = |at: FileAt, search: &Search| {
         inputs.cuts.get(at, search).cloned().ok_or_else(|| {
             let search = search.clone();
@@ -136,17 +135,20 @@ fn candidate(
         })
     };
     match spot {
-        Spot::Nowhere(_) => Ok(None),
+        Spot::Nowhere(why) => Ok(Err(why.clone())),
         Spot::In { file, search } => {
             let at = FileAt {
                 line: number,
                 file: *file,
             };
             let cut = known(at, search)?;
+            if let (Search::After(_), Some(why)) = (search, uncertain(line, at, &cut)) {
+                return Ok(Err(why));
+            }
             let executed = line.before(*file).union(&cut.executed);
             let goal = settle(line, at, &cut, executed);
             let last = cut.last.clone();
-            Ok(Some(Candidate {
+            Ok(Ok(Candidate {
                 goal,
                 cut: Some(cut),
                 last,
@@ -170,13 +172,29 @@ fn candidate(
                 offset: None,
                 executed,
             };
-            Ok(Some(Candidate {
+            Ok(Ok(Candidate {
                 goal,
                 cut: None,
                 last,
             }))
         }
     }
+}
+
+/// A time before the first transaction of a run: what was executed before it is known, and not when.
+/// Unless the file before has it all, the target lies among those.
+fn uncertain(line: &Line, at: FileAt, cut: &Cut) -> Option<Elsewhere> {
+    let run = line.run_of(at.file).and_then(|run| line.runs().get(run))?;
+    if !cut.executed.is_empty() || cut.offset.is_none() || *run.files.start() != at.file {
+        return None;
+    }
+    let Some(before) = at.file.checked_sub(1) else {
+        return Some(Elsewhere::Before);
+    };
+    let mut executed = line.before(before);
+    line.add_to(before, &mut executed);
+    let unheld = run.before.subtract(&executed);
+    (!unheld.is_empty()).then_some(Elsewhere::InGap(unheld))
 }
 
 /// A cut before a file's first transaction is the end of the file before, if that is there.
@@ -207,7 +225,9 @@ fn nowhere(target: &Target, elsewhere: &[(&Line, Elsewhere)]) -> Refusal {
     let unknown: Vec<(SourceIdentity, GtidSet)> = elsewhere
         .iter()
         .filter_map(|(line, why)| match why {
-            Elsewhere::Unknown(gtids) => Some((line.source.clone(), gtids.clone())),
+            Elsewhere::Unknown(gtids) | Elsewhere::InGap(gtids) => {
+                Some((line.source.clone(), gtids.clone()))
+            }
             _ => None,
         })
         .collect();
@@ -256,6 +276,7 @@ fn reason(line: &Line, why: &Elsewhere) -> String {
             format!("ends with what was committed at {}", time(last))
         }
         Elsewhere::Unknown(gtids) => format!("has no file with {gtids}"),
+        Elsewhere::InGap(gtids) => format!("has no file with {gtids}, among which it lies"),
         Elsewhere::NoSuchPlace => "has no such file, or it is shorter".to_owned(),
     }
 }
@@ -352,10 +373,20 @@ fn begin_anywhere(inputs: Inputs<'_>, goal: &Goal) -> Result<Begun, Stop> {
         Err(probes @ Stop::Probes(_)) => Err(probes),
         Err(Stop::Refused(refusal)) => Err(match (refused, *refusal) {
             (Some(refused), _) => Stop::Refused(refused),
-            (None, Refusal::Gap { missing, .. }) => no_base(inputs, goal, missing).into(),
+            // An archive that begins with an empty server has no need of a backup, but of its files.
+            (None, Refusal::Gap { missing, .. }) if !begins_empty(inputs, goal) => {
+                no_base(inputs, goal, missing).into()
+            }
             (None, other) => other.into(),
         }),
     }
+}
+
+/// Whether the lead's archive reaches back to before its server's first transaction.
+fn begins_empty(inputs: Inputs<'_>, goal: &Goal) -> bool {
+    let line = inputs.timeline.line(goal.at.line);
+    let first = line.and_then(|line| line.runs().first());
+    first.is_some_and(|run| run.before.is_empty())
 }
 
 fn no_base(inputs: Inputs<'_>, goal: &Goal, missing: GtidSet) -> Refusal {
@@ -424,7 +455,9 @@ fn place_of<'a>(
 
 fn way_from(inputs: Inputs<'_>, goal: &Goal, start: &GtidSet, base: &str) -> Result<Way, Stop> {
     // GTIDs that no archived server knows are the start's own, and in nobody's way.
-    let beyond = start.subtract(&goal.executed).intersect(&inputs.timeline.known());
+    let beyond = start
+        .subtract(&goal.executed)
+        .intersect(&inputs.timeline.known());
     if !beyond.is_empty() {
         let base = base.to_owned();
         return Err(Refusal::BeyondTarget { base, beyond }.into());
@@ -472,7 +505,9 @@ fn by_position_if_need_be(
     let Some(line) = timeline.line(goal.at.line) else {
         return Ok(way);
     };
-    let run = line.run_of(goal.at.file).and_then(|run| line.runs().get(run));
+    let run = line
+        .run_of(goal.at.file)
+        .and_then(|run| line.runs().get(run));
     let on_the_way = way
         .stretches
         .iter()
@@ -492,7 +527,8 @@ fn by_position_if_need_be(
             && at.file <= goal.at.file
             && run.is_some_and(|run| run.files.contains(&at.file))
     });
-    let from_the_beginning = matches!(base, Base::Empty) && run.is_some_and(|run| *run.files.start() == 0);
+    let from_the_beginning =
+        matches!(base, Base::Empty) && run.is_some_and(|run| *run.files.start() == 0);
     let (first, from) = match place {
         Some((at, _, position)) => (at.file, Some(position.offset)),
         None if from_the_beginning => (0, None),
@@ -571,7 +607,10 @@ fn warn(
     if let (Target::Time { time }, Some(line)) =
         (inputs.target, inputs.timeline.line(lead.goal.at.line))
     {
-        let behind = line.files().iter().skip(lead.goal.at.file.saturating_add(1));
+        let behind = line
+            .files()
+            .iter()
+            .skip(lead.goal.at.file.saturating_add(1));
         let stragglers = lead.cut.as_ref().is_some_and(|cut| cut.stragglers)
             || behind
                 .clone()

@@ -55,7 +55,9 @@ pub enum Refusal {
         beyond: GtidSet,
     },
     /// Nothing to begin with.
-    #[error("no base backup to begin with: the archive rolls forward a server that has executed {needs}")]
+    #[error(
+        "no base backup to begin with: the archive rolls forward a server that has executed {needs}"
+    )]
     NoBase {
         /// What a base must have executed, as text.
         needs: String,
@@ -72,7 +74,9 @@ pub enum Refusal {
     #[error("{0} cannot be left out: the plan does not execute it")]
     NothingToSkip(GtidSet),
     /// Anonymous transactions can be replayed by position only.
-    #[error("{source_identity} has anonymous transactions, and {base} does not say where in its files it ends")]
+    #[error(
+        "{source_identity} has anonymous transactions, and {base} does not say where in its files it ends"
+    )]
     Anonymous {
         /// Whose files.
         source_identity: SourceIdentity,

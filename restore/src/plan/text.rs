@@ -109,7 +109,11 @@ impl Plan {
             }
             let listed = left_out == 0
                 || number < half
-                || number >= self.files.len().saturating_sub(MAX_LISTED.saturating_sub(half));
+                || number
+                    >= self
+                        .files
+                        .len()
+                        .saturating_sub(MAX_LISTED.saturating_sub(half));
             if listed {
                 table.add_row(file_row(file));
             }
@@ -135,7 +139,10 @@ fn file_row(file: &PlannedFile) -> [String; 7] {
 
 fn mark_text(mark: &Mark) -> String {
     let gtid = mark.gtid.as_ref();
-    let gtid = gtid.map_or_else(|| "an anonymous transaction".to_owned(), ToString::to_string);
+    let gtid = gtid.map_or_else(
+        || "an anonymous transaction".to_owned(),
+        ToString::to_string,
+    );
     match mark.commit {
         Some(commit) => format!("{gtid}, committed at {commit}"),
         None => gtid,

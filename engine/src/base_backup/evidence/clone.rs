@@ -26,7 +26,11 @@ fn view_status(text: &str) -> Parsed {
     let mut lines = lines.skip(3);
     let (file, offset) = (lines.next()?, lines.next()?);
     let gtids = lines.collect::<Vec<_>>().join("");
-    let state = if state == COMPLETED { "Completed" } else { state };
+    let state = if state == COMPLETED {
+        "Completed"
+    } else {
+        state
+    };
     let evidence = read(state, file, offset, &gtids);
     Some(evidence.map(|mut evidence| {
         evidence.coordinates.taken_at = Timestamp::from_microsecond(end).ok();
@@ -81,10 +85,13 @@ fn columns(text: &str) -> Parsed {
 fn read(state: &str, file: &str, offset: &str, gtids: &str) -> Result<Evidence, (Tool, String)> {
     let fail = |reason: String| (Tool::Clone, reason);
     if state != "Completed" {
-        return Err(fail(format!("the clone is not complete: its state is {state}")));
+        return Err(fail(format!(
+            "the clone is not complete: its state is {state}"
+        )));
     }
     if file.is_empty() && gtids.trim().is_empty() {
-        let reason = "the server has not started on the clone yet: only then it writes its position";
+        let reason =
+            "the server has not started on the clone yet: only then it writes its position";
         return Err(fail(reason.to_owned()));
     }
     let mut coordinates = Coordinates::unknown(Tool::Clone);

@@ -37,10 +37,17 @@ fn old(text: &str) -> Result<super::Evidence, (Tool, String)> {
         let status = status.split("\n\n").next()?;
         Some(status.split_once(name)?.1)
     };
-    let line = |name| field(name).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let line = |name| {
+        field(name)
+            .and_then(|rest| rest.lines().next())
+            .unwrap_or_default()
+    };
     let mut coordinates = Coordinates::unknown(Tool::Mydumper);
     coordinates.position = position(line("Log:").trim(), line("Pos:").trim()).map_err(fail)?;
-    if let Some(gtids) = field("GTID:").map(str::trim).filter(|gtids| !gtids.is_empty()) {
+    if let Some(gtids) = field("GTID:")
+        .map(str::trim)
+        .filter(|gtids| !gtids.is_empty())
+    {
         coordinates.gtid_set = Some(gtid_set(gtids).map_err(|error| fail(error.to_string()))?);
     }
     finish(coordinates, started(text))

@@ -6,7 +6,9 @@ use super::{Parsed, finish, gtid_set, local_time, position};
 /// `-- MySQL dump 10.13 …` and what follows. `GTID_PURGED` stands there as a statement or, by
 /// `--set-gtid-purged=COMMENTED`, in a comment; the position by `--source-data` or `--master-data`.
 pub(super) fn head(text: &str) -> Parsed {
-    let first = text.lines().find(|line| line.starts_with("-- MySQL dump "))?;
+    let first = text
+        .lines()
+        .find(|line| line.starts_with("-- MySQL dump "))?;
     let mut coordinates = Coordinates::unknown(Tool::Mysqldump);
     coordinates.tool_version = first
         .split_once("Distrib ")
@@ -22,12 +24,16 @@ pub(super) fn head(text: &str) -> Parsed {
 fn read(text: &str, mut coordinates: Coordinates) -> Result<super::Evidence, (Tool, String)> {
     let fail = |reason: String| (Tool::Mysqldump, reason);
     // Rows of a table may hold any text: what counts stands before the first table.
-    let head = ["\n-- Table structure for", "\nCREATE TABLE ", "\nINSERT INTO "]
-        .iter()
-        .filter_map(|table| text.find(table))
-        .min()
-        .and_then(|end| text.get(..end))
-        .unwrap_or(text);
+    let head = [
+        "\n-- Table structure for",
+        "\nCREATE TABLE ",
+        "\nINSERT INTO ",
+    ]
+    .iter()
+    .filter_map(|table| text.find(table))
+    .min()
+    .and_then(|end| text.get(..end))
+    .unwrap_or(text);
     if let Some(set) = purged(head) {
         let set = set.ok_or_else(|| fail("GTID_PURGED is cut off".to_owned()))?;
         coordinates.gtid_set = Some(gtid_set(set).map_err(|error| fail(error.to_string()))?);
@@ -35,7 +41,10 @@ fn read(text: &str, mut coordinates: Coordinates) -> Result<super::Evidence, (To
     if let Some((file, offset)) = source(head) {
         coordinates.position = position(file, offset).map_err(fail)?;
     }
-    let completed = text.lines().rev().find_map(|line| line.strip_prefix("-- Dump completed on "));
+    let completed = text
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("-- Dump completed on "));
     finish(coordinates, completed.and_then(local_time))
 }
 
@@ -46,7 +55,10 @@ fn purged(head: &str) -> Option<Option<&str>> {
     let behind = behind.strip_prefix("/*!80000 '+'*/").unwrap_or(behind);
     let mut parts = behind.splitn(3, '\'');
     let (_, set, rest) = (parts.next(), parts.next(), parts.next());
-    Some(set.filter(|_| rest.is_some()).map(|set| set.trim_start_matches('+')))
+    Some(
+        set.filter(|_| rest.is_some())
+            .map(|set| set.trim_start_matches('+')),
+    )
 }
 
 /// File and offset of `CHANGE REPLICATION SOURCE TO SOURCE_LOG_FILE='…', SOURCE_LOG_POS=…;`, or with
@@ -56,7 +68,9 @@ fn source(head: &str) -> Option<(&str, &str)> {
         let (_, behind) = head.split_once(&format!("{word}FILE='"))?;
         let (file, behind) = behind.split_once('\'')?;
         let (_, offset) = behind.split_once(&format!("{word}POS="))?;
-        let end = offset.find(|c: char| !c.is_ascii_digit()).unwrap_or(offset.len());
+        let end = offset
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(offset.len());
         Some((file, offset.get(..end)?))
     })
 }

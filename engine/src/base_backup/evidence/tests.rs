@@ -21,8 +21,12 @@ fn facts(path: &str) -> (Tool, String, String, String) {
     } = evidence(path);
     (
         coordinates.tool,
-        coordinates.gtid_set.map_or("-".into(), |set| set.to_string()),
-        coordinates.position.map_or("-".into(), |place| place.to_string()),
+        coordinates
+            .gtid_set
+            .map_or("-".into(), |set| set.to_string()),
+        coordinates
+            .position
+            .map_or("-".into(), |place| place.to_string()),
         local_time.map_or("-".into(), |time| time.to_string()),
     )
 }
@@ -35,7 +39,13 @@ fn expect(path: &str, tool: Tool, gtids: &str, place: &str, time: &str) {
 #[test]
 fn mysqldump_states_a_set_over_several_lines_and_a_position() {
     for path in ["mysqldump/dump.sql", "mysqldump/commented.sql"] {
-        expect(path, Tool::Mysqldump, CLONED, "binlog.000001:1060", "2026-11-22T20:37:04");
+        expect(
+            path,
+            Tool::Mysqldump,
+            CLONED,
+            "binlog.000001:1060",
+            "2026-11-22T20:37:04",
+        );
         let coordinates = evidence(path).coordinates;
         assert_eq!(coordinates.tool_version.as_deref(), Some("9.7.4"));
         assert_eq!(coordinates.server_version.as_deref(), Some("9.7.4-2"));
@@ -48,7 +58,10 @@ fn rows_of_a_dump_are_not_taken_for_its_head() {
         -- Table structure for table `t`\n\
         INSERT INTO `t` VALUES ('SET @@GLOBAL.GTID_PURGED=\\'evil\\'');\n";
     let error = read([("dump.sql", dump)]).unwrap_err();
-    assert!(error.to_string().contains("neither a GTID set nor"), "{error}");
+    assert!(
+        error.to_string().contains("neither a GTID set nor"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -61,11 +74,23 @@ fn an_old_dump_speaks_of_a_master() {
 
 #[test]
 fn a_clone_tells_once_the_server_has_started_on_it() {
-    expect("clone/view_status", Tool::Clone, CLONED, "binlog.000002:244", "-");
+    expect(
+        "clone/view_status",
+        Tool::Clone,
+        CLONED,
+        "binlog.000002:244",
+        "-",
+    );
     let taken_at = evidence("clone/view_status").coordinates.taken_at.unwrap();
     assert_eq!(taken_at.to_string(), "2026-11-22T20:37:28.834466Z");
     for path in ["clone/clone_status.txt", "clone/clone_status.tsv"] {
-        expect(path, Tool::Clone, CLONED, "binlog.000002:244", "2026-11-22T20:37:28.834");
+        expect(
+            path,
+            Tool::Clone,
+            CLONED,
+            "binlog.000002:244",
+            "2026-11-22T20:37:28.834",
+        );
     }
     let path = "clone/view_status_before_start";
     let error = read([(path, text(path).as_str())]).unwrap_err();
@@ -76,8 +101,20 @@ fn a_clone_tells_once_the_server_has_started_on_it() {
 fn xtrabackup_states_position_and_set() {
     let both = format!("{ONE},75efd01e-e6b4-11f1-a1e6-02fc00000001:1-3");
     let tool = Tool::Xtrabackup;
-    expect("xtrabackup/xtrabackup_binlog_info", tool, &both, "binlog.000003:1234", "-");
-    expect("xtrabackup/xtrabackup_info", tool, &both, "binlog.000003:1234", "2026-11-22T02:03:11");
+    expect(
+        "xtrabackup/xtrabackup_binlog_info",
+        tool,
+        &both,
+        "binlog.000003:1234",
+        "-",
+    );
+    expect(
+        "xtrabackup/xtrabackup_info",
+        tool,
+        &both,
+        "binlog.000003:1234",
+        "2026-11-22T02:03:11",
+    );
     expect(
         "xtrabackup/xtrabackup_binlog_info_without_gtids",
         tool,
@@ -108,13 +145,43 @@ fn the_texts_of_one_backup_add_up() {
 #[test]
 fn enterprise_backup_shell_and_mydumper_are_read() {
     let place = "binlog.000003:1234";
-    expect("enterprise/backup_variables.txt", Tool::EnterpriseBackup, ONE, place, "-");
-    expect("enterprise/backup_gtid_executed.sql", Tool::EnterpriseBackup, ONE, "-", "-");
-    expect("shell/@.json", Tool::MysqlShell, ONE, place, "2026-11-22T02:00:01");
+    expect(
+        "enterprise/backup_variables.txt",
+        Tool::EnterpriseBackup,
+        ONE,
+        place,
+        "-",
+    );
+    expect(
+        "enterprise/backup_gtid_executed.sql",
+        Tool::EnterpriseBackup,
+        ONE,
+        "-",
+        "-",
+    );
+    expect(
+        "shell/@.json",
+        Tool::MysqlShell,
+        ONE,
+        place,
+        "2026-11-22T02:00:01",
+    );
     let set = "7b166a41-65a2-11ed-9de3-0800275ff74d:1-147115,7b166a41-65a2-11ed-9de3-0800275ff74e:1-61558";
     let place = "mydumper1-bin.000017:241149225";
-    expect("mydumper/metadata", Tool::Mydumper, set, place, "2026-11-22T02:00:01");
-    expect("mydumper/metadata_0.10", Tool::Mydumper, ONE, "db1-bin.000007:106", "2026-11-22T02:00:01");
+    expect(
+        "mydumper/metadata",
+        Tool::Mydumper,
+        set,
+        place,
+        "2026-11-22T02:00:01",
+    );
+    expect(
+        "mydumper/metadata_0.10",
+        Tool::Mydumper,
+        ONE,
+        "db1-bin.000007:106",
+        "2026-11-22T02:00:01",
+    );
 }
 
 #[test]
@@ -122,7 +189,15 @@ fn an_inconsistent_dump_and_foreign_texts_are_refused() {
     let dump = text("shell/@.json").replace("\"consistent\": true", "\"consistent\": false");
     let error = read([("@.json", dump.as_str())]).unwrap_err();
     assert!(error.to_string().contains("not consistent"), "{error}");
-    for foreign in ["", "\n", "hello world", "{}", "1 2\n3", "a\tb\tc", "-- MySQL dump "] {
+    for foreign in [
+        "",
+        "\n",
+        "hello world",
+        "{}",
+        "1 2\n3",
+        "a\tb\tc",
+        "-- MySQL dump ",
+    ] {
         assert!(read([("x", foreign)]).is_err(), "{foreign:?}");
     }
     assert_eq!(read([]), Err(EvidenceError::Nothing));
