@@ -42,7 +42,8 @@ fn every_moment_comes_back_by_time_by_gtid_and_by_position() {
     add_backup(&workspace, &base);
 
     for (number, moment) in moments.iter().enumerate() {
-        let way = [Way::Stream, Way::Files, Way::Script][number % 3];
+        // Every target in every way, and all three targets of each moment planned.
+        let way = [Way::Stream, Way::Files, Way::Script][number / 3 % 3];
         restore(&workspace, &cold, moment, way, number);
     }
 }
@@ -55,50 +56,63 @@ enum Way {
     Script,
 }
 
-fn restore(workspace: &Workspace, cold: &Path, moment: &Moment, way: Way, number: usize) {
-    println!("moment {number}: {moment:?} by {way:?}");
-    let path = workspace.path().join(format!("plan {number}.json"));
-    let save = path.to_str().unwrap();
-    let dir = workspace.path().join(format!("it's {number}"));
-    let dir = dir.to_str().unwrap();
-    let by_time = ["--to-time", &moment.time, "--save", save, "--dir", dir];
-    let by_time = planned(workspace, &by_time);
-    let by_position = planned(workspace, &["--to-position", &moment.position]);
-    let mut plans = vec![&by_time, &by_position];
-    let by_gtid = (!moment.last_gtid.is_empty())
-        .then(|| planned(workspace, &["--to-gtid", &moment.last_gtid]));
-    plans.extend(&by_gtid);
-    for plan in &plans {
-        assert_eq!(plan["executed"], moment.executed.as_str(), "{plan:#}");
-        assert_eq!(plan["files"], by_time["files"]);
+/// The arguments that name a moment: by time, by position and, where one is known, by GTID.
+fn targets(moment: &Moment) -> Vec<[&str; 2]> {
+    let mut targets = vec![
+        ["--to-time", &moment.time],
+        ["--to-position", &moment.position],
+    ];
+    if !moment.last_gtid.is_empty() {
+        targets.push(["--to-gtid", &moment.last_gtid]);
     }
+    targets
+}
+
+fn restore(workspace: &Workspace, cold: &Path, moment: &Moment, way: Way, number: usize) {
+    let targets = targets(moment);
+    for target in &targets {
+        let plan = planned(workspace, target);
+        assert_eq!(plan["executed"], moment.executed.as_str(), "{plan:#}");
+    }
+    let target = targets[number % targets.len()];
+    println!("moment {number}: {target:?} by {way:?}");
+    let path = workspace.path().join(format!("plan {number}.json"));
+    let dir = workspace.path().join(format!("it's {number}"));
+    let further = [
+        "--save",
+        path.to_str().unwrap(),
+        "--dir",
+        dir.to_str().unwrap(),
+    ];
+    let plan = planned(workspace, &[&target[..], &further].concat());
     let server = Mysqld::start_on_copy_of(cold, SERVER);
-    let commands = |name: &str| by_time["commands"][name].as_str().unwrap().to_owned();
+    let command = |name: &str| plan["commands"][name].as_str().unwrap().to_owned();
     let ask = |name: &str| {
-        let question = commands(name);
+        let question = command(name);
         assert_eq!(server.sql(&question), "1", "{question}");
     };
     ask("before");
     match way {
-        Way::Stream => _ = run(workspace, &server, &commands("stream")),
+        Way::Stream => _ = run(workspace, &server, &command("stream")),
         Way::Files => {
-            run(workspace, &server, &commands("fetch"));
-            run(workspace, &server, &commands("replay"));
+            run(workspace, &server, &command("fetch"));
+            run(workspace, &server, &command("replay"));
         }
-        Way::Script => run_as_script(workspace, &server, moment),
+        Way::Script => run_as_script(workspace, &server, target, number),
     }
     ask("after");
     assert_eq!(executed(&server), moment.executed);
     assert_eq!(checksums(&server), moment.checksums);
-    assert_fetched(&by_time, workspace, &path);
+    assert_streamed(&plan, workspace, &path);
 }
 
-fn run_as_script(workspace: &Workspace, server: &Mysqld, moment: &Moment) {
-    let saved = workspace.path().join("script.json");
-    let _ = std::fs::remove_file(&saved);
+fn run_as_script(workspace: &Workspace, server: &Mysqld, target: [&str; 2], number: usize) {
+    let saved = workspace.path().join(format!("script {number}.json"));
     let output = workspace
         .restore()
-        .args(["plan", "--to-time", &moment.time, "--script", "--save"])
+        .arg("plan")
+        .args(target)
+        .args(["--script", "--save"])
         .arg(&saved)
         .output()
         .unwrap();
@@ -113,7 +127,7 @@ fn run_as_script(workspace: &Workspace, server: &Mysqld, moment: &Moment) {
 }
 
 /// The stream has as many bytes as the plan says, and the headers of the files that are cut.
-fn assert_fetched(plan: &Value, workspace: &Workspace, path: &Path) {
+fn assert_streamed(plan: &Value, workspace: &Workspace, path: &Path) {
     let output = workspace
         .restore()
         .args(["cat", "--plan"])
