@@ -160,6 +160,12 @@ pub struct Summary {
     pub first_commit: Option<Timestamp>,
     /// The same of the last one in file order.
     pub last_commit: Option<Timestamp>,
+    /// The earliest of all transactions, where that is not `first_commit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earliest_commit: Option<Timestamp>,
+    /// The latest of all transactions, where that is not `last_commit`: commit times need not ascend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_commit: Option<Timestamp>,
     /// Whole transactions, GTID or anonymous.
     pub transactions: u64,
     /// Of those, the anonymous ones (TRAPS 26).
@@ -182,6 +188,15 @@ pub struct Summary {
     pub damage: Option<Damage>,
     /// None when every event was understood, and in its place.
     pub obstacle: Option<Obstacle>,
+}
+
+impl Summary {
+    /// The earliest and the latest commit time in the file; none when no transaction states one.
+    pub fn commit_times(&self) -> Option<(Timestamp, Timestamp)> {
+        let earliest = self.earliest_commit.or(self.first_commit)?;
+        let latest = self.latest_commit.or(self.last_commit)?;
+        Some((earliest, latest))
+    }
 }
 
 /// The start of a transaction, or the end of the last one: a place where a block may be cut.

@@ -1,5 +1,6 @@
 //! The command line of `gtide`.
 
+mod backup;
 mod companion;
 mod init;
 mod key;
@@ -52,6 +53,9 @@ enum Command {
     Run(run::Run),
     /// Show what is archived, what waits, and what is in the way
     Status(status::Status),
+    /// Record base backups, and list them
+    #[command(subcommand)]
+    Backup(backup::Backup),
     /// Make encryption keys
     #[command(subcommand)]
     Key(key::Key),
@@ -75,6 +79,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Init(init) => init.run(&cli.global),
         Command::Run(run) => run.run(&cli.global),
         Command::Status(_) => status::Status::run(&cli.global),
+        Command::Backup(backup) => backup.run(&cli.global),
         Command::Key(key) => key.run(&cli.global),
         Command::Companion(args) => companion::exec(&args),
     }

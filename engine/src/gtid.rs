@@ -135,6 +135,18 @@ impl GtidSet {
             .is_some_and(|intervals| intervals.contains(gtid.gno))
     }
 
+    /// Whether `first` to `last`, both included, are all in the set.
+    pub fn contains_range(&self, tsid: &Tsid, first: u64, last: u64) -> bool {
+        self.by_tsid
+            .get(tsid)
+            .is_some_and(|intervals| intervals.contains_range(first, last))
+    }
+
+    /// Whether no GTID is in both sets.
+    pub fn is_disjoint(&self, other: &Self) -> bool {
+        self.intersect(other).is_empty()
+    }
+
     /// Whether every GTID of `other` is in this set.
     pub fn is_superset(&self, other: &Self) -> bool {
         other.by_tsid.iter().all(|(tsid, theirs)| {

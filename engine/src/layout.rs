@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! <cluster>/gtide.json                                              layout version
+//! <cluster>/base/<id>.json                                          base backup record
 //! <cluster>/<server_uuid>/<incarnation>/log/0000000123.gtb          archive object
 //! <cluster>/<server_uuid>/<incarnation>/manifest/0000000123.json    manifest entry
 //! ```
@@ -38,6 +39,11 @@ pub enum LayoutError {
         "cluster name {0:?} is not 1 to {MAX_CLUSTER_LEN} of a-z, A-Z, 0-9, '-', '_' and '.', beginning with a letter or digit"
     )]
     Cluster(String),
+    /// Backup ids become part of keys and of shell commands.
+    #[error(
+        "backup id {0:?} is not 1 to {MAX_CLUSTER_LEN} of a-z, A-Z, 0-9, '-', '_' and '.', beginning with a letter or digit"
+    )]
+    Backup(String),
     /// A binlog file's name must end in a dot and its sequence.
     #[error(
         "{0:?} is not a binlog file name: it does not end in '.' and a number from 1 to 2147483647"
@@ -89,6 +95,50 @@ impl From<ClusterName> for String {
 }
 
 impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a base backup's record in the archive, unique in its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BackupId(String);
+
+impl BackupId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for BackupId {
+    type Err = LayoutError;
+
+    /// By the rule of cluster names: it becomes part of keys and of shell commands.
+    fn from_str(s: &str) -> Result<Self, LayoutError> {
+        match s.parse() {
+            Ok(ClusterName(id)) => Ok(Self(id)),
+            Err(_) => Err(LayoutError::Backup(s.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for BackupId {
+    type Error = LayoutError;
+
+    fn try_from(s: String) -> Result<Self, LayoutError> {
+        s.parse()
+    }
+}
+
+impl From<BackupId> for String {
+    fn from(id: BackupId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for BackupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -210,6 +260,23 @@ impl ObjectKey {
     /// The key of the cluster's layout version.
     pub fn layout_version(cluster: &ClusterName) -> Self {
         Self(format!("{cluster}/gtide.json"))
+    }
+
+    /// The key of a base backup's record.
+    pub fn base_backup(cluster: &ClusterName, id: &BackupId) -> Self {
+        Self(format!("{}{id}.json", Self::base_prefix(cluster)))
+    }
+
+    /// The prefix of a cluster's base backup records.
+    pub fn base_prefix(cluster: &ClusterName) -> String {
+        format!("{cluster}/base/")
+    }
+
+    /// The base backup that the key's record is of, if this layout made it.
+    pub fn parse_base_backup(&self) -> Option<(ClusterName, BackupId)> {
+        let (cluster, rest) = self.0.split_once('/')?;
+        let id = rest.strip_prefix("base/")?.strip_suffix(".json")?;
+        Some((cluster.parse().ok()?, id.parse().ok()?))
     }
 
     /// The key as text.

@@ -4,12 +4,13 @@
 //!
 //! | tier | modules | feature |
 //! |---|---|---|
-//! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`layout`] [`digest`] [`retry`] [`exit`] | |
+//! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`base_backup`] [`layout`] [`digest`] [`retry`] [`exit`] | |
 //! | 1 I/O edge | [`store`] [`keyring`] [`clock`] [`durable_fs`] [`cloud`] [`config`] [`terminal`] | |
 //! | 2 state | `ledger` | `ledger` |
 //! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `daemon` `cli` `failpoint` | `daemon` |
 
 pub mod archive;
+pub mod base_backup;
 pub mod binlog;
 #[cfg(feature = "daemon")]
 pub mod cli;

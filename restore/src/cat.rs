@@ -1,8 +1,8 @@
-//! `cat`: the files of a selection as one stream that `mysqlbinlog -` reads.
+//! `cat`: the files of a selection, or the parts of a plan, as one stream that `mysqlbinlog -` reads.
 //!
 //! # Invariants
 //! - The stream is a binlog: the 4 magic bytes of every file but the first are dropped (TRAPS 18).
-//! - A file's digest was compared before the next file's first byte is written. Within a file, each
+//! - A whole file's digest was compared before the next file's first byte is written. Within a file, each
 //!   block was authenticated before it is written, so that a stream that ends early is a true
 //!   beginning of the whole, and the exit code says that it is no more.
 //!
@@ -17,8 +17,9 @@ use engine::exit::{Diagnose, Exit};
 use engine::layout::ObjectKey;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::history::ArchivedFile;
 use crate::object::{Archive, ReadError};
+use crate::part::Part;
+use crate::progress::Progress;
 
 /// Why the stream ended early.
 #[derive(Debug, thiserror::Error)]
@@ -74,33 +75,35 @@ impl From<io::Error> for CatError {
     }
 }
 
-/// Writes `files` to `out` as one binlog.
+/// Writes `parts` to `out` as one binlog.
 ///
 /// # Errors
 /// When a file cannot be read back or `out` cannot be written: what was written until then is a
 /// true beginning of the stream.
 pub async fn cat(
     archive: &Archive,
-    files: &[ArchivedFile],
+    parts: &[Part],
     out: &mut (impl AsyncWrite + Unpin),
 ) -> Result<(), CatError> {
-    let mut following = files.first().map(|file| archive.prefetch(file));
-    for (index, file) in files.iter().enumerate() {
+    let progress = Progress::bytes("cat", parts.iter().map(Part::bytes).sum());
+    let mut following = parts.first().map(|part| archive.prefetch_part(part));
+    for (index, part) in parts.iter().enumerate() {
         let Some(mut current) = following.take() else {
             break;
         };
-        following = files
+        following = parts
             .get(index.saturating_add(1))
-            .map(|next| archive.prefetch(next));
+            .map(|next| archive.prefetch_part(next));
         let mut joint = Joint::new(index == 0);
         while let Some(mut block) = current.next().await? {
             joint
                 .trim(&mut block)
                 .map_err(|NoMagic| CatError::NoMagic {
-                    key: file.key().clone(),
-                    file_name: file.file_name().to_owned(),
+                    key: part.file.key().clone(),
+                    file_name: part.file.file_name().to_owned(),
                 })?;
             out.write_all(&block).await?;
+            progress.add(block.len() as u64);
         }
     }
     Ok(out.flush().await?)

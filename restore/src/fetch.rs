@@ -156,6 +156,17 @@ pub enum Outcome {
     Present,
 }
 
+impl Fetched {
+    /// Nothing fetched yet, into `dir`.
+    pub fn into(dir: &Path) -> Self {
+        Self {
+            report_version: REPORT_VERSION,
+            dir: dir.to_owned(),
+            files: Vec::new(),
+        }
+    }
+}
+
 impl Report for Fetched {
     fn human(&self) -> String {
         let fetched = self

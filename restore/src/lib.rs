@@ -5,24 +5,35 @@
 //! | modules | what |
 //! |---|---|
 //! | [`range`] [`source`] [`history`] [`selection`] [`survey`] | pure: which files, in which order, with nothing missing between them |
-//! | [`destination`] [`entries`] [`object`] | what a destination holds; entries and files read back, proved |
+//! | [`timeline`] [`target`] [`cut`] [`path`] [`plan`] | pure: all servers' files as one history, and the way through it to a moment |
+//! | [`destination`] [`entries`] [`object`] [`ranged`] [`part`] | what a destination holds; entries and files read back, proved |
+//! | [`locate`] [`planning`] | the cuts that a plan asks for, found in few blocks |
 //! | [`ls`] [`mod@cat`] [`fetch`] [`verify`] | one command each |
 //! | [`output`] [`progress`] [`cli`] | stdout is data, stderr the rest; REPORTS.md has the JSON |
 
 pub mod cat;
 pub mod cli;
+pub mod cut;
 pub mod destination;
 pub mod entries;
 pub mod fetch;
 pub mod history;
+pub mod locate;
 pub mod ls;
 pub mod object;
 pub mod output;
+pub mod part;
+pub mod path;
+pub mod plan;
+pub mod planning;
 pub mod progress;
 pub mod range;
+pub mod ranged;
 pub mod selection;
 pub mod source;
 pub mod survey;
+pub mod target;
+pub mod timeline;
 pub mod verify;
 
 /// The documents that the code cites.

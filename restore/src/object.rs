@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::archive::{ArchiveError, LockedReader, ObjectReader};
+use engine::archive::{ArchiveError, LockedReader, ObjectIndex, ObjectReader};
 use engine::exit::{Diagnose, Exit};
 use engine::keyring::{Keyring, KeyringError};
 use engine::layout::ObjectKey;
@@ -158,9 +158,8 @@ impl Archive {
 
     /// Reads `file` in a task of its own, a bounded way ahead of whoever takes the blocks.
     pub fn prefetch(&self, file: &ArchivedFile) -> Prefetched {
-        let (sender, blocks) = mpsc::channel(PREFETCHED_BLOCKS);
         let (archive, file) = (self.clone(), file.clone());
-        let task = tokio::spawn(async move {
+        Prefetched::spawn(move |sender| async move {
             let mut reader = archive.open(&file).await?;
             while let Some(block) = reader.next().await? {
                 if sender.send(block).await.is_err() {
@@ -168,8 +167,43 @@ impl Archive {
                 }
             }
             Ok(())
-        });
-        Prefetched { blocks, task }
+        })
+    }
+}
+
+impl ArchivedFile {
+    /// Compares an object's index, however it was read, with what the entry says.
+    pub(crate) fn same_index(&self, index: &ObjectIndex) -> Result<(), ReadError> {
+        let facts = &self.object.facts;
+        self.same("the SHA-256 of the file", &index.plain_sha256, &self.sha256)?;
+        self.same("the size of the file", &index.plain_size, &self.size)?;
+        self.same(
+            "the SHA-256 of the index",
+            &index.sealed_sha256,
+            &facts.index_sha256,
+        )?;
+        self.same(
+            "the number of blocks",
+            &(index.blocks.len() as u64),
+            &facts.blocks,
+        )
+    }
+
+    fn same<T: PartialEq + ToString>(
+        &self,
+        what: &'static str,
+        found: &T,
+        recorded: &T,
+    ) -> Result<(), ReadError> {
+        if found == recorded {
+            return Ok(());
+        }
+        Err(ReadError::Contradiction {
+            key: self.key().clone(),
+            what,
+            found: found.to_string(),
+            recorded: recorded.to_string(),
+        })
     }
 }
 
@@ -229,22 +263,7 @@ impl FileReader {
             .finish()
             .map_err(|source| self.object_error(source))?;
         let facts = &self.file.object.facts;
-        self.same(
-            "the SHA-256 of the file",
-            &index.plain_sha256,
-            &self.file.sha256,
-        )?;
-        self.same("the size of the file", &index.plain_size, &self.file.size)?;
-        self.same(
-            "the SHA-256 of the index",
-            &index.sealed_sha256,
-            &facts.index_sha256,
-        )?;
-        self.same(
-            "the number of blocks",
-            &(index.blocks.len() as u64),
-            &facts.blocks,
-        )?;
+        self.file.same_index(&index)?;
         self.same("the size of the object", &self.body.size, &facts.size)?;
         self.same("the CRC32C of the object", &self.body.crc32c, &facts.crc32c)
     }
@@ -255,15 +274,7 @@ impl FileReader {
         found: &T,
         recorded: &T,
     ) -> Result<(), ReadError> {
-        if found == recorded {
-            return Ok(());
-        }
-        Err(ReadError::Contradiction {
-            key: self.file.key().clone(),
-            what,
-            found: found.to_string(),
-            recorded: recorded.to_string(),
-        })
+        self.file.same(what, found, recorded)
     }
 
     fn object_error(&self, source: ArchiveError) -> ReadError {
@@ -291,6 +302,17 @@ pub struct Prefetched {
 }
 
 impl Prefetched {
+    /// Runs `read` in a task of its own; what it sends can be taken, [`PREFETCHED_BLOCKS`] at most are
+    /// waiting.
+    pub(crate) fn spawn<F>(read: impl FnOnce(mpsc::Sender<Bytes>) -> F) -> Self
+    where
+        F: Future<Output = Result<(), ReadError>> + Send + 'static,
+    {
+        let (sender, blocks) = mpsc::channel(PREFETCHED_BLOCKS);
+        let task = tokio::spawn(read(sender));
+        Self { blocks, task }
+    }
+
     /// As [`FileReader::next`].
     ///
     /// # Errors

@@ -60,6 +60,26 @@ impl Mysqld {
         server
     }
 
+    /// Starts a server on a copy of the data directory of one that was shut down. It gets a
+    /// `server_uuid` of its own.
+    pub fn start_on_copy_of(datadir: &Path, args: &[&str]) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("gtide-mysqld-")
+            .tempdir()
+            .unwrap();
+        let mut server = Self { process: None, dir };
+        let copied = Command::new("cp")
+            .args(["--archive", "--reflink=auto", "--sparse=always"])
+            .arg(datadir)
+            .arg(server.datadir())
+            .status()
+            .unwrap();
+        assert!(copied.success(), "copy {}", datadir.display());
+        std::fs::remove_file(server.datadir().join("auto.cnf")).unwrap();
+        server.start_again(args);
+        server
+    }
+
     /// Starts the server that was ended, with these `args` beside the defaults.
     pub fn start_again(&mut self, args: &[&str]) {
         assert!(self.process.is_none(), "mysqld runs already");

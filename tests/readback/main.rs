@@ -13,4 +13,5 @@ mod cat;
 mod dependencies;
 mod fetch;
 mod ls;
+mod plan;
 mod verify;

@@ -61,6 +61,11 @@ impl Contents {
         self.format.is_some()
     }
 
+    /// Whether no transaction is open.
+    pub(super) fn is_between_transactions(&self) -> bool {
+        !self.transactions.is_open()
+    }
+
     /// How the event behind this header is to be read, or why it cannot be.
     pub(super) fn shape(&self, header: &Header) -> Result<Shape, String> {
         let is_format = header.kind == kind::FORMAT_DESCRIPTION;
@@ -166,6 +171,10 @@ impl Contents {
             added_gtids: self.transactions.added_gtids,
             first_commit: self.transactions.first_commit,
             last_commit: self.transactions.last_commit,
+            earliest_commit: (self.transactions.earliest_commit)
+                .filter(|_| self.transactions.earliest_commit != self.transactions.first_commit),
+            latest_commit: (self.transactions.latest_commit)
+                .filter(|_| self.transactions.latest_commit != self.transactions.last_commit),
             transactions: self.transactions.count,
             anonymous_transactions: self.transactions.anonymous,
             last_position,

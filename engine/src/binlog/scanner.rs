@@ -90,6 +90,25 @@ impl Scanner {
         }
     }
 
+    /// Goes on at `offset`, as if the bytes between had been read and nothing were in them: for who
+    /// reads parts of a file. An event MUST begin there, or the bytes behind look damaged. What
+    /// [`finish`](Self::finish) tells is then of the parts that were read.
+    ///
+    /// Returns whether that is possible: the first event was read, the last one that was pushed is
+    /// whole, no transaction is open, and `offset` is not behind.
+    pub fn skip_to(&mut self, offset: u64) -> bool {
+        let between_events = matches!(&self.state, State::Header(header) if header.len == 0);
+        let possible = between_events
+            && offset >= self.offset
+            && self.contents.is_begun()
+            && self.contents.is_between_transactions();
+        if possible {
+            self.offset = offset;
+            self.event_start = offset;
+        }
+        possible
+    }
+
     /// The boundaries found since the last call, by ascending offset: the start of each transaction,
     /// and the end of one that no other follows at once.
     ///

@@ -26,6 +26,8 @@ pub(super) struct Transactions {
     pub(super) anonymous: u64,
     pub(super) first_commit: Option<Timestamp>,
     pub(super) last_commit: Option<Timestamp>,
+    pub(super) earliest_commit: Option<Timestamp>,
+    pub(super) latest_commit: Option<Timestamp>,
 }
 
 /// A transaction of which the end has not been reached.
@@ -207,6 +209,8 @@ impl Transactions {
         self.count += 1;
         self.first_commit = self.first_commit.or(commit);
         self.last_commit = commit.or(self.last_commit);
+        self.earliest_commit = self.earliest_commit.into_iter().chain(commit).min();
+        self.latest_commit = self.latest_commit.max(commit);
         match gtid {
             Some(gtid) => self
                 .added_gtids

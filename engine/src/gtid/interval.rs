@@ -56,11 +56,16 @@ impl Intervals {
     }
 
     pub(super) fn contains(&self, gno: u64) -> bool {
-        let behind = self.0.partition_point(|&(first, _)| first <= gno);
+        self.contains_range(gno, gno)
+    }
+
+    /// Whether all of an interval is in it: neighbours never touch, so one of them has it all.
+    pub(super) fn contains_range(&self, first: u64, last: u64) -> bool {
+        let behind = self.0.partition_point(|&(start, _)| start <= first);
         self.0
             .get(..behind)
             .and_then(<[_]>::last)
-            .is_some_and(|&(_, last)| gno <= last)
+            .is_some_and(|&(_, end)| last <= end)
     }
 
     /// Adds a [`check`]ed interval: one step when it lies at or behind the end.

@@ -110,12 +110,12 @@ impl fmt::Display for Finding {
 }
 
 /// Walks the entries of one source in ascending sequence and compares neighbours.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Auditor {
     last: Option<Last>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Last {
     sequence: Sequence,
     sha256: Digest,

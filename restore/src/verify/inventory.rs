@@ -49,7 +49,7 @@ impl Inventory {
     }
 
     fn add_foreign(&mut self, key: ObjectKey) {
-        if is_layout_version(&key) {
+        if is_layout_version(&key) || key.parse_base_backup().is_some() {
             return;
         }
         if self.unknown.len() < MAX_UNKNOWN {
@@ -93,6 +93,7 @@ mod tests {
             format!("{SOURCE}/log/0000000007.gtb"),
             format!("{SOURCE}/log/0000000007.gtb.bak"),
             format!("{SOURCE}/manifest/0000000008.json"),
+            "orders/base/monday.json".to_owned(),
             "orders/notes/gtide.json".to_owned(),
         ]);
         let (_, objects) = inventory.sources.first_key_value().unwrap();

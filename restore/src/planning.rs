@@ -1,0 +1,399 @@
+//! Makes a plan: reads the manifest and the base backups, finds the cuts that the plan asks for, and
+//! looks whether its objects are there.
+//!
+//! # Limits
+//! The timeline ([`crate::timeline`]), and at most [`MAX_ROUNDS`] rounds of questions.
+
+use std::collections::BTreeMap;
+
+use engine::base_backup::{MAX_RECORD_LEN, Record, RecordError};
+use engine::clock::Clock;
+use engine::exit::{Diagnose, Exit};
+use engine::gtid::GtidSet;
+use engine::layout::{ClusterName, ObjectKey, Sequence, SourceIdentity};
+use engine::store::{self, StoreError};
+use futures::{StreamExt, TryStreamExt};
+
+use crate::destination::Destination;
+use crate::entries::{self, ENTRIES_IN_FLIGHT, EntryError};
+use crate::history::{ArchivedFile, EntryFault};
+use crate::locate::{self, LocateError};
+use crate::object::{Archive, ReadError};
+use crate::part::Part;
+use crate::plan::commands::Subject;
+use crate::plan::{
+    Commands, Inputs, Invocation, Outline, Plan, PlannedFile, Refusal, SavedPlanError, StartAt,
+    Stop, StopPoint, VERSION, draw,
+};
+use crate::range::SequenceRange;
+use crate::target::{Cuts, Probe, Target};
+use crate::timeline::{FileAt, Timeline};
+
+/// Rounds of questions after which a plan is given up: each finds a cut, or loses a file.
+pub const MAX_ROUNDS: usize = 10_000;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Whose history.
+    pub cluster: ClusterName,
+    /// The moment.
+    pub target: Target,
+    /// Where to begin.
+    pub start: StartAt,
+    /// The source to be led by, if one was named.
+    pub lead: Option<SourceIdentity>,
+    /// Transactions to be left out.
+    pub skip: GtidSet,
+    /// Flaws may be passed where the GTIDs allow.
+    pub accept_damage: bool,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanningError {
+    /// The archive does not lead there.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A manifest entry could not be read.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// A manifest entry contradicts itself.
+    #[error(transparent)]
+    Fault(#[from] EntryFault),
+    /// A base backup's record is none.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A cut could not be found.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// A saved plan is of another archive.
+    #[error(transparent)]
+    Saved(#[from] SavedPlanError),
+    /// The plan asks for more and more.
+    #[error("no plan after {MAX_ROUNDS} rounds")]
+    Endless,
+}
+
+impl Diagnose for PlanningError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Refused(error) => error.exit(),
+            Self::Entry(error) => error.exit(),
+            Self::Fault(error) => error.exit(),
+            Self::Record(error) => error.exit(),
+            Self::Store(error) => error.exit(),
+            Self::Locate(error) => error.exit(),
+            Self::Saved(error) => error.exit(),
+            Self::Endless => Exit::Unexpected,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(error) => error.hint(),
+            Self::Entry(error) => error.hint(),
+            Self::Fault(error) => error.hint(),
+            Self::Record(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Locate(error) => error.hint(),
+            Self::Saved(error) => error.hint(),
+            Self::Endless => None,
+        }
+    }
+}
+
+/// What planning reads from.
+#[derive(Debug)]
+pub struct Planner<'a> {
+    /// The destination.
+    pub destination: &'a Destination,
+    /// Its objects.
+    pub archive: &'a Archive,
+    /// Tells when the plan was made.
+    pub clock: &'a dyn Clock,
+}
+
+impl Planner<'_> {
+    /// Makes the plan.
+    ///
+    /// # Errors
+    /// When the archive cannot be read, or does not lead to the target.
+    pub async fn plan(
+        &self,
+        request: &Request,
+        sources: &[SourceIdentity],
+        invocation: &Invocation,
+    ) -> Result<Plan, PlanningError> {
+        let mut timeline = self.timeline(sources).await?;
+        let backups = self.backups(&request.cluster).await?;
+        let mut cuts = Cuts::default();
+        for _ in 0..MAX_ROUNDS {
+            let drawn = draw(Inputs {
+                timeline: &timeline,
+                backups: &backups,
+                target: &request.target,
+                start: &request.start,
+                lead: request.lead.as_ref(),
+                skip: &request.skip,
+                accept_damage: request.accept_damage,
+                cuts: &cuts,
+            });
+            let outline = match drawn {
+                Ok(outline) => outline,
+                Err(Stop::Refused(refusal)) => return Err((*refusal).into()),
+                Err(Stop::Probes(probes)) => {
+                    self.locate_all(&mut timeline, &mut cuts, probes).await?;
+                    continue;
+                }
+            };
+            let lost = self.missing_objects(&timeline, &outline).await?;
+            if lost.is_empty() {
+                return self.finish(request, &timeline, outline, invocation).await;
+            }
+            for (source, sequence) in lost {
+                timeline.lose(&source, sequence);
+            }
+        }
+        Err(PlanningError::Endless)
+    }
+
+    async fn timeline(&self, sources: &[SourceIdentity]) -> Result<Timeline, PlanningError> {
+        let store = self.destination.store().as_ref();
+        let mut timeline = Timeline::default();
+        for source in sources {
+            let mut stream = std::pin::pin!(entries::read(store, source, SequenceRange::default()));
+            while let Some(stored) = stream.try_next().await? {
+                ArchivedFile::of(&stored)?;
+                timeline.push(&stored);
+            }
+        }
+        Ok(timeline)
+    }
+
+    /// The base backups that are recorded for a cluster, ordered by id.
+    ///
+    /// # Errors
+    /// When the store does not answer, or an object among them is no record.
+    pub async fn backups(&self, cluster: &ClusterName) -> Result<Vec<Record>, PlanningError> {
+        let store = self.destination.store().as_ref();
+        store
+            .list(&ObjectKey::base_prefix(cluster), None)
+            .map_err(PlanningError::from)
+            .try_filter(|listed| {
+                let ours = listed.key.parse_base_backup().is_some();
+                futures::future::ready(ours)
+            })
+            .map(|listed| async move {
+                let key = listed?.key;
+                let bytes = store::read_all(store, &key, MAX_RECORD_LEN).await?;
+                Ok(Record::parse(&key, &bytes)?)
+            })
+            .buffered(ENTRIES_IN_FLIGHT)
+            .try_collect()
+            .await
+    }
+
+    async fn locate_all(
+        &self,
+        timeline: &mut Timeline,
+        cuts: &mut Cuts,
+        probes: Vec<Probe>,
+    ) -> Result<(), PlanningError> {
+        for probe in probes {
+            let Some((line, record)) = timeline.file(probe.at) else {
+                continue;
+            };
+            let (source, sequence) = (line.source.clone(), record.sequence);
+            let added = line.added_set(probe.at.file);
+            let file = self.archived(&source, sequence).await?;
+            match locate::locate(self.archive, &file, &added, &probe.search).await {
+                Ok(located) => cuts.insert(probe, located.cut),
+                Err(LocateError::Read(ReadError::Missing { .. })) => {
+                    // A target inside a lost file has no place; the plan is refused by what is lost.
+                    if !timeline.is_lost(probe.at) {
+                        timeline.lose(&source, sequence);
+                        continue;
+                    }
+                    return Err(LocateError::Read(ReadError::Missing {
+                        key: source.log_key(sequence),
+                    })
+                    .into());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn archived(
+        &self,
+        source: &SourceIdentity,
+        sequence: Sequence,
+    ) -> Result<ArchivedFile, PlanningError> {
+        let store = self.destination.store().as_ref();
+        let stored = entries::read_one(store, source.manifest_key(sequence)).await?;
+        Ok(ArchivedFile::of(&stored)?)
+    }
+
+    /// Files of the way whose objects are not there, or have another size than their entries say.
+    async fn missing_objects(
+        &self,
+        timeline: &Timeline,
+        outline: &Outline,
+    ) -> Result<Vec<(SourceIdentity, Sequence)>, PlanningError> {
+        let store = self.destination.store().as_ref();
+        let mut missing = Vec::new();
+        for stretch in &outline.way.stretches {
+            let Some(line) = timeline.line(stretch.line) else {
+                continue;
+            };
+            let files = line.files().get(stretch.first..=stretch.last);
+            let files = files.unwrap_or_default();
+            let Some(last) = files.last() else { continue };
+            let first = files.first().map_or(0, |file| file.sequence.0);
+            let before = line.source.log_key(Sequence(first.saturating_sub(1)));
+            let end = line.source.log_key(last.sequence);
+            let mut sizes = BTreeMap::new();
+            let mut listing = store.list(&line.source.log_prefix(), Some(&before));
+            while let Some(listed) = listing.try_next().await? {
+                if listed.key > end {
+                    break;
+                }
+                sizes.insert(listed.key, listed.size);
+            }
+            let there = |sequence, size| sizes.get(&line.source.log_key(sequence)) == Some(&size);
+            missing.extend(
+                files
+                    .iter()
+                    .filter(|file| !there(file.sequence, file.object_size))
+                    .map(|file| (line.source.clone(), file.sequence)),
+            );
+        }
+        Ok(missing)
+    }
+
+    async fn finish(
+        &self,
+        request: &Request,
+        timeline: &Timeline,
+        outline: Outline,
+        invocation: &Invocation,
+    ) -> Result<Plan, PlanningError> {
+        let mut files = planned_files(timeline, &outline);
+        for file in files.iter_mut().filter(|file| file.is_cut()) {
+            let archived = self.archived(&file.source, file.sequence).await?;
+            let ranged = self.archive.open_ranged(&archived).await;
+            let ranged = ranged.map_err(LocateError::Read)?;
+            let part = Part {
+                file: archived,
+                from: file.from,
+                to: file.to,
+            };
+            let blocks = part.block_bytes(ranged.index());
+            file.fetch_bytes = ranged.opened_bytes().saturating_add(blocks);
+        }
+        let executed = outline.goal.executed.subtract(&request.skip);
+        let adds = executed.subtract(&outline.start);
+        let subject = Subject {
+            files: &files,
+            skip: &request.skip,
+            start: &outline.start,
+            adds: &adds,
+        };
+        let commands = Commands::of(subject, invocation);
+        let sum = |of: fn(&PlannedFile) -> u64| {
+            files
+                .iter()
+                .fold(0_u64, |sum, file| sum.saturating_add(of(file)))
+        };
+        let (stop, lead) = stop_point(timeline, &outline).ok_or(PlanningError::Endless)?;
+        Ok(Plan {
+            plan_version: VERSION,
+            destination: self.destination.url().to_owned(),
+            created_at: self.clock.now(),
+            target: request.target.clone(),
+            lead,
+            base: outline.base,
+            executed: outline.start.union(&executed),
+            start: outline.start,
+            stop,
+            skip: request.skip.clone(),
+            transactions: u64::try_from(adds.count()).unwrap_or(u64::MAX),
+            adds,
+            replay_bytes: sum(PlannedFile::replay_bytes),
+            fetch_bytes: sum(|file| file.fetch_bytes),
+            files,
+            left_out: outline.left_out,
+            warnings: outline.warnings,
+            commands,
+        })
+    }
+
+    /// The parts that a saved plan names, after each was compared with its manifest entry.
+    ///
+    /// # Errors
+    /// When an entry cannot be read, or is not of the file that was planned.
+    pub async fn parts(&self, plan: &Plan) -> Result<Vec<Part>, PlanningError> {
+        futures::stream::iter(&plan.files)
+            .map(|planned| async move {
+                let file = self.archived(&planned.source, planned.sequence).await?;
+                if file.sha256 != planned.sha256 || *file.key() != planned.key {
+                    let key = planned.source.manifest_key(planned.sequence);
+                    return Err(SavedPlanError::Changed { key }.into());
+                }
+                Ok(Part {
+                    file,
+                    from: planned.from,
+                    to: planned.to,
+                })
+            })
+            .buffered(ENTRIES_IN_FLIGHT)
+            .try_collect()
+            .await
+    }
+}
+
+/// The files of the way; of those that are cut, what is to be fetched is still unknown.
+fn planned_files(timeline: &Timeline, outline: &Outline) -> Vec<PlannedFile> {
+    let mut planned = Vec::new();
+    for stretch in &outline.way.stretches {
+        for number in stretch.first..=stretch.last {
+            let at = FileAt {
+                line: stretch.line,
+                file: number,
+            };
+            let Some((line, file)) = timeline.file(at) else {
+                continue;
+            };
+            planned.push(PlannedFile {
+                source: line.source.clone(),
+                sequence: file.sequence,
+                file_name: file.file_name.to_string(),
+                key: line.source.log_key(file.sequence),
+                sha256: file.sha256,
+                size: file.size,
+                stored_bytes: file.object_size,
+                from: stretch.from.filter(|_| number == stretch.first),
+                to: stretch.to.filter(|_| number == stretch.last),
+                fetch_bytes: file.object_size,
+            });
+        }
+    }
+    planned
+}
+
+fn stop_point(timeline: &Timeline, outline: &Outline) -> Option<(StopPoint, SourceIdentity)> {
+    let (line, file) = timeline.file(outline.goal.at)?;
+    let stop = StopPoint {
+        source: line.source.clone(),
+        file_name: file.file_name.to_string(),
+        position: outline.goal.offset.unwrap_or(file.last_position),
+        last: outline.last.clone(),
+        next: outline.next.clone(),
+    };
+    Some((stop, line.source.clone()))
+}

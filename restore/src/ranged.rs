@@ -1,0 +1,236 @@
+//! Reads parts of one archived file, by the block index, with ranged GETs (FORMAT.md §10.2).
+//!
+//! # Invariants
+//! - Every byte that is given out was authenticated and is in its place (I6). That the rest of the
+//!   object is there is not proved; whoever reads a whole file uses [`crate::object`].
+//! - The index is the one whose digest the manifest entry holds.
+//!
+//! # Limits
+//! [`BLOCKS_IN_FLIGHT`] blocks of ciphertext and one of plaintext; an index is below
+//! [`engine::archive::MAX_INDEX_PLAIN`].
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use engine::archive::{ArchiveError, Header, MAX_HEADER, ObjectIndex, RangedReader, Trailer};
+use engine::layout::ObjectKey;
+use engine::store::{ObjectStore, StoreError};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+
+use crate::history::ArchivedFile;
+use crate::object::{Archive, ReadError};
+
+/// Blocks that are asked for at once.
+pub const BLOCKS_IN_FLIGHT: usize = 4;
+
+/// Bytes read at an object's end in the hope that the index is among them: that of some 500 blocks.
+const TAIL: u64 = 32 * 1024;
+
+/// Bytes read at an object's beginning in the hope that they hold the header.
+const HEAD: u64 = 4 * 1024;
+
+/// Bytes of the prefix before the header (FORMAT.md §3.1).
+const PREFIX: u64 = 16;
+
+/// One archived file, opened for reading parts of it.
+pub struct RangedFile {
+    store: Arc<dyn ObjectStore>,
+    key: ObjectKey,
+    reader: RangedReader,
+    index: Arc<ObjectIndex>,
+    /// Bytes of the object that were read to open it.
+    opened: u64,
+    /// Where reading ahead ends.
+    end: usize,
+    ahead: Option<Ahead>,
+}
+
+/// Blocks that were asked for.
+struct Ahead {
+    /// The number of the next one.
+    next: usize,
+    blocks: BoxStream<'static, Result<Bytes, ReadError>>,
+}
+
+impl Archive {
+    /// Opens `file` for reading parts of it: reads header and index.
+    ///
+    /// # Errors
+    /// When the object is missing, is not what its entry says, or the key does not open it.
+    pub async fn open_ranged(&self, file: &ArchivedFile) -> Result<RangedFile, ReadError> {
+        let key = file.key();
+        let object = |source| ReadError::Object {
+            key: key.clone(),
+            source,
+        };
+        let size = file.object.facts.size;
+        let head = self.read(key, 0..HEAD.min(size)).await?;
+        let mut opened = head.len() as u64;
+        let header = match Header::parse(&head).map_err(object)? {
+            Some(header) => header,
+            None => {
+                let longest = (PREFIX + MAX_HEADER as u64).min(size);
+                let head = self.read(key, 0..longest).await?;
+                opened = opened.saturating_add(head.len() as u64);
+                let parsed = Header::parse(&head).map_err(object)?;
+                parsed.ok_or_else(|| object(truncated(size)))?
+            }
+        };
+        let tail_at = size.saturating_sub(TAIL);
+        let tail = self.read(key, tail_at..size).await?;
+        opened = opened.saturating_add(tail.len() as u64);
+        let trailer = Trailer::parse(&tail, size).map_err(object)?;
+        let facts = &file.object.facts;
+        let data_key = self
+            .keyring
+            .unwrap(&facts.key_id, &facts.wrapped_key, header.identity())
+            .await
+            .map_err(|source| ReadError::Key {
+                key: key.clone(),
+                source,
+            })?;
+        let mut reader = RangedReader::new(&file.identity, &header, &data_key).map_err(object)?;
+        let end = trailer.index_offset.saturating_add(trailer.index_size);
+        let sealed = match part_of(&tail, tail_at, trailer.index_offset..end) {
+            Some(sealed) => sealed,
+            None => {
+                let sealed = self.read(key, trailer.index_offset..end).await?;
+                opened = opened.saturating_add(sealed.len() as u64);
+                sealed
+            }
+        };
+        let index = reader.open_index(trailer, &sealed).map_err(object)?;
+        file.same_index(&index)?;
+        Ok(RangedFile {
+            end: index.blocks.len(),
+            ahead: None,
+            store: Arc::clone(&self.store),
+            key: key.clone(),
+            reader,
+            index: Arc::new(index),
+            opened,
+        })
+    }
+
+    async fn read(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, ReadError> {
+        read(self.store.as_ref(), key, range).await
+    }
+}
+
+fn truncated(size: u64) -> ArchiveError {
+    ArchiveError::Truncated {
+        part: engine::archive::Part::Header,
+        size,
+    }
+}
+
+/// Those bytes of `tail`, which begins at `at`, if it has them all.
+fn part_of(tail: &Bytes, at: u64, range: Range<u64>) -> Option<Bytes> {
+    let from = usize::try_from(range.start.checked_sub(at)?).ok()?;
+    let to = usize::try_from(range.end.checked_sub(at)?).ok()?;
+    (from <= to && to <= tail.len()).then(|| tail.slice(from..to))
+}
+
+async fn read(
+    store: &dyn ObjectStore,
+    key: &ObjectKey,
+    range: Range<u64>,
+) -> Result<Bytes, ReadError> {
+    let size = range.end.saturating_sub(range.start);
+    let mut stream = match store.get(key, Some(range)).await {
+        Ok(stream) => stream,
+        Err(StoreError::NotFound { .. }) => return Err(ReadError::Missing { key: key.clone() }),
+        Err(error) => return Err(error.into()),
+    };
+    let mut bytes = BytesMut::new();
+    while let Some(more) = stream.try_next().await? {
+        // A store that sends more than was asked for is not believed, and fills no memory.
+        let room = size.saturating_sub(bytes.len() as u64);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        bytes.extend_from_slice(more.get(..room.min(more.len())).unwrap_or_default());
+    }
+    Ok(bytes.freeze())
+}
+
+impl RangedFile {
+    /// Its index.
+    pub fn index(&self) -> &Arc<ObjectIndex> {
+        &self.index
+    }
+
+    /// Bytes of the object that were read to open it: header, index, and what lay beside them.
+    pub fn opened_bytes(&self) -> u64 {
+        self.opened
+    }
+
+    /// Reads one block: its offset in the file, and its bytes. Blocks behind it are asked for at the same
+    /// time, up to the [`end_at`](Self::end_at), so that reading on in order does not wait for each.
+    ///
+    /// # Errors
+    /// When a block cannot be read or opened.
+    pub async fn read_block(&mut self, number: usize) -> Result<(u64, Bytes), ReadError> {
+        let mut ahead = match self.ahead.take() {
+            Some(ahead) if ahead.next == number => ahead,
+            _ => self.ask_from(number),
+        };
+        let sealed = ahead.blocks.next().await;
+        let bytes = sealed.unwrap_or_else(|| Err(self.no_such_block()))?;
+        ahead.next = number.saturating_add(1);
+        self.ahead = Some(ahead);
+        let opened = self.reader.open_block(&self.index, number, &bytes);
+        let block = opened.map_err(|source| ReadError::Object {
+            key: self.key.clone(),
+            source,
+        })?;
+        Ok((block.offset, block.plain))
+    }
+
+    /// No block from this one on is asked for before somebody wants it.
+    pub fn end_at(&mut self, block: usize) {
+        self.end = block;
+        self.ahead = None;
+    }
+
+    /// Bytes of the object that a block takes.
+    pub fn block_size(&self, number: usize) -> u64 {
+        let block = self.index.blocks.get(number);
+        block.map_or(0, |block| block.object_size)
+    }
+
+    fn ask_from(&self, number: usize) -> Ahead {
+        let end = self.end.max(number.saturating_add(1));
+        let blocks = self.index.blocks.get(number..end).unwrap_or_default();
+        let ranges: Vec<Range<u64>> = blocks
+            .iter()
+            .map(|block| block.object_offset..block.object_offset.saturating_add(block.object_size))
+            .collect();
+        let (store, key) = (Arc::clone(&self.store), self.key.clone());
+        let blocks = stream::iter(ranges)
+            .map(move |range| {
+                let (store, key) = (Arc::clone(&store), key.clone());
+                async move { read(store.as_ref(), &key, range).await }
+            })
+            .buffered(BLOCKS_IN_FLIGHT);
+        Ahead {
+            next: number,
+            blocks: blocks.boxed(),
+        }
+    }
+
+    fn no_such_block(&self) -> ReadError {
+        ReadError::Object {
+            key: self.key.clone(),
+            source: ArchiveError::Misuse("the index has no such block"),
+        }
+    }
+}
+
+impl std::fmt::Debug for RangedFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RangedFile")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}

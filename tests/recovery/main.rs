@@ -1,0 +1,20 @@
+//! Point-in-time recovery against real servers: archive, plan, run the plan's own commands, compare.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "a test ends with a panic when its ground gives way"
+)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+#[allow(dead_code, reason = "shared with the suite `archive`")]
+#[path = "../archive/workspace.rs"]
+mod workspace;
+
+mod place;
+mod round_trip;
+mod workload;
