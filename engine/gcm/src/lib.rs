@@ -78,7 +78,7 @@ impl fmt::Debug for Cipher {
 mod tests {
     use super::*;
 
-    /// Test case 16 of "The Galois/Counter Mode of Operation" (McGrew, Viega), the one with a key of 256 bits, text and
+    /// Test case 16 of "The Galois/Counter Mode of Operation", the one with a key of 256 bits, text and
     /// associated data.
     #[test]
     fn the_designers_test_case_comes_out() {

@@ -35,8 +35,8 @@ fn read(text: &str, mut coordinates: Coordinates) -> Result<super::Evidence, (To
     .and_then(|end| text.get(..end))
     .unwrap_or(text);
     if let Some(set) = purged(head) {
-        let set = set.ok_or_else(|| fail("GTID_PURGED is cut off".to_owned()))?;
-        coordinates.gtid_set = Some(gtid_set(set).map_err(|error| fail(error.to_string()))?);
+        coordinates.gtid_set =
+            Some(gtid_set(set.map_err(fail)?).map_err(|error| fail(error.to_string()))?);
     }
     if let Some((file, offset)) = source(head) {
         coordinates.position = position(file, offset).map_err(fail)?;
@@ -49,15 +49,16 @@ fn read(text: &str, mut coordinates: Coordinates) -> Result<super::Evidence, (To
 }
 
 /// The set in `SET @@GLOBAL.GTID_PURGED=/*!80000 '+'*/ 'uuid:1-5';` or `='+uuid:1-5';`.
-fn purged(head: &str) -> Option<Option<&str>> {
+fn purged(head: &str) -> Option<Result<&str, String>> {
     let (_, behind) = head.split_once("@@GLOBAL.GTID_PURGED=")?;
     let behind = behind.trim_start();
     let behind = behind.strip_prefix("/*!80000 '+'*/").unwrap_or(behind);
     let mut parts = behind.splitn(3, '\'');
     let (_, set, rest) = (parts.next(), parts.next(), parts.next());
+    let set = set.filter(|_| rest.is_some());
     Some(
-        set.filter(|_| rest.is_some())
-            .map(|set| set.trim_start_matches('+')),
+        set.map(|set| set.trim_start_matches('+'))
+            .ok_or_else(|| "GTID_PURGED is cut off".to_owned()),
     )
 }
 

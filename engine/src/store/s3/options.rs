@@ -5,7 +5,7 @@
 //! costs that must be thawed before it can be read is the user's choice; gtide does not thaw.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_sdk_s3::operation::create_multipart_upload::builders::CreateMultipartUploadFluentBuilder;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
@@ -13,7 +13,8 @@ use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
 use url::form_urlencoded;
 
-use crate::layout::ObjectKey;
+use crate::clock::{Clock, SystemClock};
+use crate::layout::{KeyKind, ObjectKey};
 use crate::store::{S3Settings, StoreError};
 
 /// Tags of one object at most (S3 user guide, "Categorizing your objects using tags").
@@ -81,13 +82,14 @@ impl Options {
     }
 
     fn storage_class_of(&self, key: &ObjectKey) -> Option<StorageClass> {
-        let is_archive = key.as_str().ends_with(".gtb");
+        let is_archive = key.parse().is_ok_and(|key| key.kind == KeyKind::Log);
         self.storage_class.clone().filter(|_| is_archive)
     }
 
     fn retain_until(&self) -> Option<DateTime> {
-        let until = SystemTime::now().checked_add(self.lock.as_ref()?.retain)?;
-        Some(DateTime::from(until))
+        let retain = self.lock.as_ref()?.retain;
+        let until = SystemClock.now().checked_add(retain).ok()?;
+        Some(DateTime::from_secs(until.as_second()))
     }
 }
 
@@ -195,7 +197,8 @@ mod tests {
         let id = "<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>";
         let answers = vec![answer("200 OK", "", ""), answer("200 OK", "", id)];
         let canned = Canned::start_with(answers, settings).await;
-        let key = ObjectKey::from_listing("c/u/1/log/0000000001.gtb");
+        let key =
+            ObjectKey::from_listing("c/3e11fa47-71ca-11e1-9e33-c80aa9429562/1/log/0000000001.gtb");
         let body = Bytes::from_static(b"x");
         canned.store.put_if_absent(&key, body).await.unwrap();
         let facts = UploadFacts { size: 1, crc32c: 0 };
@@ -248,10 +251,13 @@ mod tests {
         let options = settings(|s| s.storage_class = Some("GLACIER_IR".to_owned())).unwrap();
         let class = |key| options.storage_class_of(&ObjectKey::from_listing(key));
         assert_eq!(
-            class("c/u/1/log/0000000001.gtb"),
+            class("c/3e11fa47-71ca-11e1-9e33-c80aa9429562/1/log/0000000001.gtb"),
             Some(StorageClass::GlacierIr)
         );
-        assert_eq!(class("c/u/1/manifest/0000000001.json"), None);
+        assert_eq!(
+            class("c/3e11fa47-71ca-11e1-9e33-c80aa9429562/1/manifest/0000000001.json"),
+            None
+        );
     }
 
     #[test]
