@@ -66,8 +66,8 @@ impl Rotate {
             super::keep_a_copy();
         }
         anstream::eprintln!(
-            "{} is in `old-keys`: it opens what it sealed. A running daemon takes the new key at SIGHUP \
-             (systemctl reload), or when it is started again.\nNext: gtide --config {} key rewrap",
+            "{} is in `old-keys`: it opens what it sealed. A running daemon takes the new key at SIGHUP, \
+             or when it is started again.\nNext: gtide --config {} key rewrap",
             before.key,
             path.display()
         );
