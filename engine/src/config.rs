@@ -343,6 +343,14 @@ impl ReaderConfig {
     }
 }
 
+/// The `[encryption]` of a file that would stand at `path` with this text.
+///
+/// # Errors
+/// As [`ReaderConfig::load`].
+pub fn encryption_of(path: &Path, text: &str) -> Result<EncryptionConfig, ConfigError> {
+    Ok(RawFile::parse(path, text)?.reader()?.encryption)
+}
+
 /// A file as typed, and where it stands.
 struct RawFile {
     path: PathBuf,
@@ -356,12 +364,18 @@ impl RawFile {
             path: path.to_owned(),
             source,
         };
-        let text = std::fs::read_to_string(path).map_err(read)?;
-        let raw = toml::from_str(&text).map_err(|source| ConfigError::Syntax {
+        Self::parse(path, &std::fs::read_to_string(path).map_err(read)?)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let raw = toml::from_str(text).map_err(|source| ConfigError::Syntax {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        let absolute = std::path::absolute(path).map_err(read)?;
+        let absolute = std::path::absolute(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         Ok(Self {
             path: path.to_owned(),

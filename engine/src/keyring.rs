@@ -10,6 +10,7 @@
 //! - [`Keyring::new_data_key`] gives each object and attempt a key of its own. Data keys are never kept.
 //! - A data key opens for the object that it was made for, and for no other: every service is told whose it is.
 //! - A key service that is away is an error that passes: nothing is ever sealed without its key.
+//! - [`Keyring::reload`] changes all keys at once, or none: what is under way ends with the keys that it began with.
 //!
 //! # Cancelling
 //! Nothing here has effects but [`create_key_file`], which is synchronous.
@@ -20,7 +21,10 @@ pub(crate) mod file;
 mod google;
 
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+
+use uuid::Uuid;
 
 use self::aws::AwsKey;
 pub use self::error::{KeyringError, Refusal};
@@ -28,6 +32,8 @@ pub use self::file::{MAX_KEY_FILE, create_key_file};
 use self::google::GoogleKey;
 use crate::archive::{DataKey, KeyEncryptionKey, KeyId, ObjectIdentity, SealingKey, WrappedKey};
 use crate::config::EncryptionConfig;
+use crate::layout::{ClusterName, Sequence, SourceIdentity};
+use crate::retry::RetryClass;
 
 /// Attempts of one request to a key service, the first included; longer outages are the queue's to wait for.
 const ATTEMPTS: u32 = 3;
@@ -38,9 +44,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one attempt of a request to a key service: it answers within milliseconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The file that a data key is made for when a key is tried. No server has it: sequences begin at 1.
+const TRIAL_FILE: &str = "trial.000000";
+
 /// The keys that seal and open this archive.
 #[derive(Debug)]
-pub struct Keyring {
+pub struct Keyring(RwLock<Arc<Keys>>);
+
+#[derive(Debug)]
+struct Keys {
     /// Seals new objects.
     current: Key,
     /// Sealed older ones.
@@ -67,6 +79,129 @@ impl Keyring {
     /// # Errors
     /// When a reference is none, or a key file is missing, not a regular file, open to others, or malformed.
     pub fn open(config: &EncryptionConfig) -> Result<Self, KeyringError> {
+        Ok(Self(RwLock::new(Arc::new(Keys::open(config)?))))
+    }
+
+    /// Takes the keys of another `[encryption]`, for whoever has this keyring.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`]; the keys are then those of before.
+    pub fn reload(&self, config: &EncryptionConfig) -> Result<(), KeyringError> {
+        let keys = Arc::new(Keys::open(config)?);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The key that seals new objects: the id of a key file, the reference of a service's key.
+    pub fn current(&self) -> String {
+        self.keys().current.label()
+    }
+
+    /// A fresh data key for one attempt at one object.
+    ///
+    /// # Errors
+    /// What the key service says; [`KeyringError::Archive`] when the operating system gives no random bytes.
+    pub async fn new_data_key(
+        &self,
+        identity: &ObjectIdentity,
+    ) -> Result<SealingKey, KeyringError> {
+        match &self.keys().current {
+            Key::File(key) => Ok(key.new_data_key(identity)?),
+            Key::Aws(key) => key.new_data_key(identity).await,
+            Key::Google(key) => key.new_data_key(identity).await,
+        }
+    }
+
+    /// Makes a data key with the key that seals new objects, and opens it again. Its id, as it stands in objects.
+    ///
+    /// # Errors
+    /// As [`Keyring::new_data_key`] and [`Keyring::unwrap`].
+    pub async fn try_current(&self, cluster: &ClusterName) -> Result<KeyId, KeyringError> {
+        let identity = ObjectIdentity {
+            source: SourceIdentity {
+                cluster: cluster.clone(),
+                server_uuid: Uuid::nil(),
+                incarnation: 1,
+            },
+            sequence: Sequence(0),
+            file_name: TRIAL_FILE.to_owned(),
+        };
+        let keys = self.keys();
+        let made = self.new_data_key(&identity).await?;
+        let opened = keys.current.unwrap(made.wrapped_key(), &identity).await?;
+        if opened.as_bytes() != made.data_key().as_bytes() {
+            return Err(KeyringError::Answer {
+                key: keys.current.label(),
+                action: "open a data key",
+                reason: "is another key than was wrapped",
+            });
+        }
+        Ok(made.key_id().clone())
+    }
+
+    /// Wraps an object's data key anew, under the key that seals new objects.
+    ///
+    /// # Errors
+    /// As [`Keyring::new_data_key`].
+    pub async fn wrap(
+        &self,
+        data_key: &DataKey,
+        identity: &ObjectIdentity,
+    ) -> Result<(KeyId, WrappedKey), KeyringError> {
+        match &self.keys().current {
+            Key::File(key) => Ok((key.id().clone(), key.wrap(data_key, identity)?)),
+            Key::Aws(key) => key.wrap(data_key, identity).await,
+            Key::Google(key) => key.wrap(data_key, identity).await,
+        }
+    }
+
+    /// Is a key at hand that may open what `id` wrapped? Of a service's alias it is not known: it may.
+    pub fn may_open(&self, id: &KeyId) -> bool {
+        self.keys().all().any(|key| key.may_open(id))
+    }
+
+    /// Opens the envelope of an object's data key. `identity` is whose object it must be.
+    ///
+    /// # Errors
+    /// [`KeyringError::WrongKey`] when no key at hand sealed it; [`KeyringError::Archive`] or a service's refusal when
+    /// one of them should open it and does not. When one of them may yet do, its error is the one that passes.
+    pub async fn unwrap(
+        &self,
+        key_id: &KeyId,
+        wrapped: &WrappedKey,
+        identity: &ObjectIdentity,
+    ) -> Result<DataKey, KeyringError> {
+        let keys = self.keys();
+        let mut refused: Option<KeyringError> = None;
+        // An alias may stand for any key, and what refuses may be another one than that which is needed.
+        for key in keys.all().filter(|key| key.may_open(key_id)) {
+            match key.unwrap(wrapped, identity).await {
+                Ok(opened) => return Ok(opened),
+                Err(error) => {
+                    let passes = error.retry_class() != RetryClass::Never;
+                    if passes || refused.is_none() {
+                        refused = Some(error);
+                    }
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| {
+            let present: Vec<String> = keys.all().map(Key::label).collect();
+            KeyringError::WrongKey {
+                identity: Box::new(identity.clone()),
+                needed: key_id.clone(),
+                present: present.join(", "),
+            }
+        }))
+    }
+}
+
+impl Keys {
+    fn open(config: &EncryptionConfig) -> Result<Self, KeyringError> {
         let settings = ServiceSettings {
             endpoint: config.endpoint.as_deref(),
             credentials: config.credentials.as_deref(),
@@ -80,80 +215,8 @@ impl Keyring {
         })
     }
 
-    /// The key that seals new objects: the id of a key file, the reference of a service's key.
-    pub fn current(&self) -> String {
-        self.current.label()
-    }
-
-    /// A fresh data key for one attempt at one object.
-    ///
-    /// # Errors
-    /// What the key service says; [`KeyringError::Archive`] when the operating system gives no random bytes.
-    pub async fn new_data_key(
-        &self,
-        identity: &ObjectIdentity,
-    ) -> Result<SealingKey, KeyringError> {
-        match &self.current {
-            Key::File(key) => Ok(key.new_data_key(identity)?),
-            Key::Aws(key) => key.new_data_key(identity).await,
-            Key::Google(key) => key.new_data_key(identity).await,
-        }
-    }
-
-    /// Wraps an object's data key anew, under the key that seals new objects.
-    ///
-    /// # Errors
-    /// As [`Keyring::new_data_key`].
-    pub async fn wrap(
-        &self,
-        data_key: &DataKey,
-        identity: &ObjectIdentity,
-    ) -> Result<(KeyId, WrappedKey), KeyringError> {
-        match &self.current {
-            Key::File(key) => Ok((key.id().clone(), key.wrap(data_key, identity)?)),
-            Key::Aws(key) => key.wrap(data_key, identity).await,
-            Key::Google(key) => key.wrap(data_key, identity).await,
-        }
-    }
-
-    /// Is this the key that seals new objects? Of a service's alias that is not known: it may be.
-    pub fn is_current(&self, id: &KeyId) -> bool {
-        self.current.may_open(id)
-    }
-
-    /// Opens the envelope of an object's data key. `identity` is whose object it must be.
-    ///
-    /// # Errors
-    /// [`KeyringError::WrongKey`] when no key at hand sealed it; [`KeyringError::Archive`] or a service's refusal when
-    /// one of them should open it and does not.
-    pub async fn unwrap(
-        &self,
-        key_id: &KeyId,
-        wrapped: &WrappedKey,
-        identity: &ObjectIdentity,
-    ) -> Result<DataKey, KeyringError> {
-        let keys = || std::iter::once(&self.current).chain(&self.old);
-        let mut refused = None;
-        for key in keys().filter(|key| key.may_open(key_id)) {
-            match key.unwrap(wrapped, identity).await {
-                // An alias stands for another key by now: one of the others may be the one.
-                Err(
-                    error @ KeyringError::Service {
-                        refusal: Refusal::Ciphertext,
-                        ..
-                    },
-                ) => refused = refused.or(Some(error)),
-                opened => return opened,
-            }
-        }
-        Err(refused.unwrap_or_else(|| {
-            let present: Vec<String> = keys().map(Key::label).collect();
-            KeyringError::WrongKey {
-                identity: Box::new(identity.clone()),
-                needed: key_id.clone(),
-                present: present.join(", "),
-            }
-        }))
+    fn all(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.current).chain(&self.old)
     }
 }
 
@@ -269,6 +332,30 @@ mod tests {
         let opened = alone.unwrap(&id, &wrapped, &identity).await.unwrap();
         assert_eq!(opened.as_bytes(), data_key.as_bytes());
         assert!(before.unwrap(&id, &wrapped, &identity).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn keys_are_changed_under_whoever_has_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new] = ["old", "new"].map(|name| key_file(folder.path(), name));
+        let shared = Arc::new(keyring(&old, &[]).unwrap());
+        let identity = identity(1);
+        let sealed = shared.new_data_key(&identity).await.unwrap();
+
+        let missing = EncryptionConfig::new("file:/nonexistent/key");
+        assert!(shared.reload(&missing).is_err());
+        assert_eq!(shared.current(), sealed.key_id().as_str());
+
+        let rotated = EncryptionConfig {
+            old_keys: vec![old],
+            ..EncryptionConfig::new(&new)
+        };
+        shared.reload(&rotated).unwrap();
+        let id = shared.try_current(&identity.source.cluster).await.unwrap();
+        assert_eq!(id.as_str(), shared.current());
+        assert_ne!(&id, sealed.key_id());
+        let (id, wrapped) = (sealed.key_id(), sealed.wrapped_key());
+        assert!(shared.unwrap(id, wrapped, &identity).await.is_ok());
     }
 
     #[test]

@@ -574,10 +574,7 @@ impl Session<'_> {
 
     fn archive(&self) -> anyhow::Result<Archive> {
         let keyring = Arc::new(Keyring::open(&self.config.encryption)?);
-        Ok(Archive {
-            store: Arc::clone(self.destination.store()),
-            keyring,
-        })
+        Ok(Archive::new(Arc::clone(self.destination.store()), keyring))
     }
 
     fn print(&self, report: &impl Report, exit: Exit) -> anyhow::Result<Exit> {

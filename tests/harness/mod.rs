@@ -23,6 +23,7 @@
 
 mod gcs;
 mod lab;
+mod moto;
 mod mysqld;
 mod pgbouncer;
 mod port;
@@ -34,6 +35,7 @@ mod tcp;
 
 pub use gcs::{Gcs, GcsUpload};
 pub use lab::lab_program;
+pub use moto::Moto;
 pub use mysqld::Mysqld;
 pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;

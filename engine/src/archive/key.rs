@@ -194,6 +194,10 @@ impl SealingKey {
         }
     }
 
+    pub(crate) fn data_key(&self) -> &DataKey {
+        &self.data_key
+    }
+
     /// The key-encryption key's id.
     pub fn key_id(&self) -> &KeyId {
         &self.key_id

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -140,9 +141,6 @@ impl Account {
         if let Source::Profile(name) = &self.credentials {
             loader = loader.profile_name(name);
         }
-        if self.credentials != Source::Chain {
-            loader = loader.credentials_provider(Reread(self.credentials.clone()));
-        }
         let shared = loader.load().await;
         if shared.region().is_none() {
             return Err(SettingsError::new(
@@ -150,9 +148,20 @@ impl Account {
                 "set `region`, or AWS_REGION",
             ));
         }
-        let base = shared
-            .credentials_provider()
-            .ok_or_else(|| failed(&"there is no source of credentials"))?;
+        let base = if self.credentials == Source::Chain {
+            shared
+                .credentials_provider()
+                .ok_or_else(|| failed(&"there is no source of credentials"))?
+        } else {
+            SharedCredentialsProvider::new(Reread {
+                source: self.credentials.clone(),
+                region: shared.region().cloned(),
+            })
+        };
+        let shared = shared
+            .into_builder()
+            .credentials_provider(base.clone())
+            .build();
         let source = match &self.role {
             None => base,
             Some(role) => SharedCredentialsProvider::new(role.assumed(&shared).await),
@@ -200,15 +209,20 @@ impl Source {
 
 /// Reads the files again each time that it is asked, so that a rotated file is seen by a running daemon.
 #[derive(Debug)]
-struct Reread(Source);
+struct Reread {
+    source: Source,
+    /// Where a profile that names a role assumes it.
+    region: Option<Region>,
+}
 
 impl ProvideCredentials for Reread {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
-        let mut provider = ProfileFileCredentialsProvider::builder();
-        match &self.0 {
+        let config = ProviderConfig::without_region().with_region(self.region.clone());
+        let mut provider = ProfileFileCredentialsProvider::builder().configure(&config);
+        match &self.source {
             Source::Chain => {}
             Source::Profile(name) => provider = provider.profile_name(name),
             Source::File(path) => {
@@ -287,7 +301,10 @@ mod tests {
     async fn a_rotated_credentials_file_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("credentials");
-        let provider = Reread(Source::File(path.clone()));
+        let provider = Reread {
+            source: Source::File(path.clone()),
+            region: None,
+        };
         for id in ["FIRST", "SECOND"] {
             let text =
                 format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = hidden\n");

@@ -23,7 +23,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 /// Credentials that do not say when they expire are read again after this time: a file may have been replaced.
 const LOOK_AGAIN: Duration = Duration::from_mins(15);
 
-/// After a renewal that failed, while the old credentials are valid.
+/// After a renewal that failed, while the old credentials are valid; less when they are about to expire.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// For an answer of whoever gives out credentials: the SDK's own time-outs are for one attempt each.
@@ -63,6 +63,13 @@ impl Current {
             credentials,
             renew_at: now + renew_in,
         }
+    }
+
+    /// Before they are asked for again: soon enough that they are still valid then.
+    fn pause(&self, now: SystemTime) -> Duration {
+        let expiry = self.credentials.expiry();
+        let left = expiry.map(|expiry| expiry.duration_since(now).unwrap_or_default());
+        left.map_or(PAUSE, |left| PAUSE.min(left / 2))
     }
 
     fn is_valid(&self, now: SystemTime) -> bool {
@@ -149,7 +156,7 @@ impl Shared {
             }
             Err(error) => {
                 if let Some(old) = self.current().as_mut() {
-                    old.renew_at = now + PAUSE;
+                    old.renew_at = now + old.pause(now);
                 }
                 Err(error)
             }

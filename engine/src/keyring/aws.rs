@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 use super::error::{KeyringError, Refusal};
 use super::{ATTEMPT_TIMEOUT, ATTEMPTS, CONNECT_TIMEOUT, ServiceSettings};
 use crate::archive::{DataKey, KeyId, ObjectIdentity, SealingKey, WrappedKey};
+use crate::cloud::SettingsError;
 use crate::cloud::aws::{Account, Patience, Renewed, Settings};
 
 /// What a key id of this service begins with.
@@ -60,10 +61,14 @@ impl AwsKey {
 
     /// May it have wrapped this data key? An alias may stand for any key.
     pub(super) fn may_open(&self, id: &KeyId) -> bool {
-        let Some(named) = id.as_str().strip_prefix("aws-kms:") else {
+        let Some((SCHEME, named)) = id.as_str().split_once(':') else {
             return false;
         };
-        !self.reference.contains(":key/") || is_same(&self.reference, named)
+        if self.reference.contains(":key/") {
+            return is_same(&self.reference, named);
+        }
+        let is_alias = self.reference.contains("alias/");
+        is_alias || named.ends_with(&format!(":key/{}", self.reference))
     }
 
     pub(super) async fn new_data_key(
@@ -134,7 +139,12 @@ impl AwsKey {
                 .operation_attempt_timeout(ATTEMPT_TIMEOUT)
                 .build(),
         };
-        let (shared, credentials) = self.account.load(&self.to_string(), &patience).await?;
+        let loaded = self.account.load(&self.to_string(), &patience).await;
+        let (shared, credentials) = loaded.map_err(|error| SettingsError {
+            hint: "name the key by its ARN, which has the region in it, or set AWS_REGION"
+                .to_owned(),
+            ..error
+        })?;
         let mut config = aws_sdk_kms::config::Builder::from(&shared);
         if let Some(endpoint) = self.account.endpoint() {
             config = config.endpoint_url(endpoint);
@@ -293,6 +303,8 @@ mod tests {
         assert!(key("alias/gtide").may_open(&id));
         assert!(!key("arn:aws:kms:eu-central-1:123456789012:key/2").may_open(&id));
         assert!(!key("alias/gtide").may_open(&"file:0123".parse().unwrap()));
+        assert!(key("1").may_open(&id));
+        assert!(!key("2").may_open(&id));
         let here: KeyId = "aws-kms:arn:aws:kms:us-east-1:1:key/mrk-1".parse().unwrap();
         assert!(key("arn:aws:kms:eu-central-1:1:key/mrk-1").may_open(&here));
         assert!(!key("arn:aws:kms:eu-central-1:1:key/mrk-2").may_open(&here));

@@ -116,6 +116,18 @@ pub enum Refusal {
 }
 
 impl KeyringError {
+    /// Is the key that is needed not at hand, or not to be used? Then the same data key under another key helps.
+    pub fn lacks_key(&self) -> bool {
+        match self {
+            Self::WrongKey { .. } => true,
+            Self::Service { refusal, .. } => matches!(
+                refusal,
+                Refusal::Denied | Refusal::Disabled | Refusal::Missing | Refusal::Ciphertext
+            ),
+            _ => false,
+        }
+    }
+
     /// What retry code may ask.
     pub fn retry_class(&self) -> RetryClass {
         match self {

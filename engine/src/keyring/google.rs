@@ -15,6 +15,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use data_encoding::BASE64;
 use reqwest::{Client, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub(super) const SCHEME: &str = "gcp-kms";
 
 /// Where the service is, unless told otherwise.
 const GOOGLE: &str = "https://cloudkms.googleapis.com";
+
+const ENCRYPT: &str = "encrypt";
+const DECRYPT: &str = "decrypt";
 
 /// Before the second attempt; it doubles.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -162,7 +166,7 @@ impl GoogleKey {
             plaintext: &encoded,
             plaintext_crc32c: crc32c::crc32c(key),
         };
-        let answer: Encrypted = self.ask(action, "encrypt", text, identity).await?;
+        let answer: Encrypted = self.ask(action, ENCRYPT, text, identity).await?;
         if !answer.verified_plaintext_crc32c
             || !answer.verified_additional_authenticated_data_crc32c
         {
@@ -186,7 +190,7 @@ impl GoogleKey {
             ciphertext: &encoded,
             ciphertext_crc32c: crc32c::crc32c(wrapped),
         };
-        let answer: Decrypted = self.ask(action, "decrypt", text, identity).await?;
+        let answer: Decrypted = self.ask(action, DECRYPT, text, identity).await?;
         let key = checked(&answer.plaintext, &answer.plaintext_crc32c).map(Zeroizing::new);
         key.and_then(|key| DataKey::of_service(&key))
             .ok_or_else(|| self.odd(action, "has no key of 32 bytes with the right CRC32C"))
@@ -207,6 +211,8 @@ impl GoogleKey {
         };
         let body = serde_json::to_vec(&request).map(Zeroizing::new);
         let body = body.map_err(|error| self.failed(action, Refusal::Other, error))?;
+        // Wiped when the last attempt is over: there is a data key in it.
+        let body = Bytes::from_owner(body);
         let mut pause = PAUSE;
         for _ in 1..ATTEMPTS {
             match self.ask_once(action, method, &body).await {
@@ -224,7 +230,7 @@ impl GoogleKey {
         &self,
         action: &'static str,
         method: &'static str,
-        body: &[u8],
+        body: &Bytes,
     ) -> Result<A, KeyringError> {
         let away = |error| self.failed(action, Refusal::Away, error);
         let headers = self.credentials.headers().await;
@@ -239,7 +245,7 @@ impl GoogleKey {
         let request = request
             .header(reqwest::header::CONTENT_TYPE, "application/json")
             .timeout(ATTEMPT_TIMEOUT)
-            .body(body.to_vec());
+            .body(body.clone());
         let mut response = request.send().await.map_err(away)?;
         let status = response.status();
         let mut answer = Zeroizing::new(Vec::with_capacity(MAX_ANSWER));
@@ -256,7 +262,7 @@ impl GoogleKey {
         if status == StatusCode::UNAUTHORIZED {
             self.credentials.renew();
         }
-        let (refusal, told) = refusal(status, &answer);
+        let (refusal, told) = refusal(method, status, &answer);
         Err(self.failed(action, refusal, told))
     }
 
@@ -316,7 +322,7 @@ fn checked(encoded: &str, crc32c: &str) -> Option<Vec<u8>> {
 }
 
 /// By the status and the canonical code ("Cloud APIs: Errors"). The service's message names keys, and no secret.
-fn refusal(status: StatusCode, answer: &[u8]) -> (Refusal, String) {
+fn refusal(method: &str, status: StatusCode, answer: &[u8]) -> (Refusal, String) {
     let json: Value = serde_json::from_slice(answer).unwrap_or_default();
     let field = |name: &str| json["error"][name].as_str().unwrap_or_default();
     let code = field("status");
@@ -325,7 +331,7 @@ fn refusal(status: StatusCode, answer: &[u8]) -> (Refusal, String) {
         (403, _) => Refusal::Denied,
         (404, _) => Refusal::Missing,
         (400, "FAILED_PRECONDITION") => Refusal::Disabled,
-        (400, "INVALID_ARGUMENT") => Refusal::Ciphertext,
+        (400, "INVALID_ARGUMENT") if method == DECRYPT => Refusal::Ciphertext,
         (408 | 429 | 500.., _) => Refusal::Away,
         _ => Refusal::Other,
     };
@@ -356,7 +362,8 @@ mod tests {
     fn refusals_are_told_apart() {
         let of = |status: u16, code: &str| {
             let body = format!(r#"{{"error": {{"status": "{code}", "message": "m"}}}}"#);
-            refusal(StatusCode::from_u16(status).unwrap(), body.as_bytes()).0
+            let status = StatusCode::from_u16(status).unwrap();
+            refusal(DECRYPT, status, body.as_bytes()).0
         };
         assert_eq!(of(403, "PERMISSION_DENIED"), Refusal::Denied);
         assert_eq!(of(404, "NOT_FOUND"), Refusal::Missing);
@@ -364,6 +371,9 @@ mod tests {
         assert_eq!(of(400, "INVALID_ARGUMENT"), Refusal::Ciphertext);
         assert_eq!(of(429, "RESOURCE_EXHAUSTED"), Refusal::Away);
         assert_eq!(of(503, "UNAVAILABLE"), Refusal::Away);
-        assert_eq!(refusal(StatusCode::BAD_GATEWAY, b"<html>").0, Refusal::Away);
+        assert_eq!(
+            refusal(DECRYPT, StatusCode::BAD_GATEWAY, b"<html>").0,
+            Refusal::Away
+        );
     }
 }

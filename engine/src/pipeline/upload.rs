@@ -67,7 +67,7 @@ pub struct Upload<'a> {
     /// The source's name, for the log.
     pub source: &'a str,
     /// Where to.
-    pub store: &'a dyn ObjectStore,
+    pub store: &'a Arc<dyn ObjectStore>,
     /// The destination in the ledger.
     pub destination: DestinationId,
     /// The file in the ledger.
@@ -83,7 +83,7 @@ pub struct Upload<'a> {
     /// The upload id's home.
     pub ledger: &'a Ledger,
     /// For reading back another sealing.
-    pub keyring: &'a Keyring,
+    pub keyring: &'a Arc<Keyring>,
     /// Fires when no further call is to be begun.
     pub stop: &'a CancellationToken,
 }
