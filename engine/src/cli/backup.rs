@@ -34,15 +34,15 @@ pub(super) enum Backup {
 
 #[derive(Debug, Args)]
 pub(super) struct Add {
-    /// What the backup tool left behind: xtrabackup_binlog_info, xtrabackup_info, backup_variables.txt,
-    /// a mysqldump, @.json, mydumper's metadata, #clone/#view_status, or a client's clone_status; - is
-    /// stdin
+    /// What the backup tool left behind: `xtrabackup_binlog_info`, `xtrabackup_info`,
+    /// `backup_variables.txt`, a mysqldump, `@.json`, mydumper's `metadata`, `#clone/#view_status`, or what
+    /// a client prints of `clone_status`; - is stdin
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Where the backup lies, for whoever restores it
     #[arg(long, value_name = "TEXT")]
     location: String,
-    /// The transactions in it: gtid_executed after it was restored
+    /// The transactions in it: `gtid_executed` after it was restored
     #[arg(long, value_name = "SET", value_parser = gtid_set)]
     gtid: Option<GtidSet>,
     /// Where in the server's binary log it ends
@@ -134,11 +134,11 @@ impl Add {
             Err(error) => return Err(failure(&error)),
         };
         let stated = [
-            (&self.gtid)
+            self.gtid
                 .as_ref()
                 .zip(coordinates.gtid_set.as_ref())
                 .is_some_and(|(a, b)| a != b),
-            (&self.position)
+            self.position
                 .as_ref()
                 .zip(coordinates.position.as_ref())
                 .is_some_and(|(a, b)| a != b),
