@@ -504,13 +504,11 @@ impl Session<'_> {
 
     /// What the plan wants, or the whole files of a range.
     async fn parts(&self, selected: &Selected, archive: &Archive) -> anyhow::Result<Vec<Part>> {
-        match &self.plan {
-            Some(plan) => self.planner(archive).parts(plan).await.map_err(failed),
-            None => {
-                let selection = self.select(selected).await?;
-                Ok(selection.files.into_iter().map(Part::whole).collect())
-            }
+        if let Some(plan) = &self.plan {
+            return self.planner(archive).parts(plan).await.map_err(failed);
         }
+        let selection = self.select(selected).await?;
+        Ok(selection.files.into_iter().map(Part::whole).collect())
     }
 
     async fn verify(&self, range: &Range) -> anyhow::Result<Exit> {

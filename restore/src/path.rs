@@ -232,7 +232,8 @@ impl<'a> Walk<'a> {
     /// How far a run can be taken, and what that gains.
     fn reach(&self, number: usize, line: &Line, run: &Run) -> Option<Reach> {
         let readable = run.flaws.iter().all(Break::is_readable);
-        if !run.flaws.is_empty() && !(self.means.accept_damage && readable) {
+        let may_enter = run.flaws.is_empty() || (self.means.accept_damage && readable);
+        if !may_enter {
             return None;
         }
         let end = *run.files.end();

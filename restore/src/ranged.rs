@@ -66,18 +66,7 @@ impl Archive {
             source,
         };
         let size = file.object.facts.size;
-        let head = self.read(key, 0..HEAD.min(size)).await?;
-        let mut opened = head.len() as u64;
-        let header = match Header::parse(&head).map_err(object)? {
-            Some(header) => header,
-            None => {
-                let longest = (PREFIX + MAX_HEADER as u64).min(size);
-                let head = self.read(key, 0..longest).await?;
-                opened = opened.saturating_add(head.len() as u64);
-                let parsed = Header::parse(&head).map_err(object)?;
-                parsed.ok_or_else(|| object(truncated(size)))?
-            }
-        };
+        let (header, mut opened) = self.header(file).await?;
         let tail_at = size.saturating_sub(TAIL);
         let tail = self.read(key, tail_at..size).await?;
         opened = opened.saturating_add(tail.len() as u64);
@@ -93,13 +82,12 @@ impl Archive {
             })?;
         let mut reader = RangedReader::new(&file.identity, &header, &data_key).map_err(object)?;
         let end = trailer.index_offset.saturating_add(trailer.index_size);
-        let sealed = match part_of(&tail, tail_at, trailer.index_offset..end) {
-            Some(sealed) => sealed,
-            None => {
-                let sealed = self.read(key, trailer.index_offset..end).await?;
-                opened = opened.saturating_add(sealed.len() as u64);
-                sealed
-            }
+        let sealed = if let Some(sealed) = part_of(&tail, tail_at, trailer.index_offset..end) {
+            sealed
+        } else {
+            let sealed = self.read(key, trailer.index_offset..end).await?;
+            opened = opened.saturating_add(sealed.len() as u64);
+            sealed
         };
         let index = reader.open_index(trailer, &sealed).map_err(object)?;
         file.same_index(&index)?;
@@ -112,6 +100,25 @@ impl Archive {
             index: Arc::new(index),
             opened,
         })
+    }
+
+    /// The header, and how many bytes were read for it.
+    async fn header(&self, file: &ArchivedFile) -> Result<(Header, u64), ReadError> {
+        let (key, size) = (file.key(), file.object.facts.size);
+        let object = |source| ReadError::Object {
+            key: key.clone(),
+            source,
+        };
+        let head = self.read(key, 0..HEAD.min(size)).await?;
+        let read = head.len() as u64;
+        if let Some(header) = Header::parse(&head).map_err(object)? {
+            return Ok((header, read));
+        }
+        let longest = (PREFIX + MAX_HEADER as u64).min(size);
+        let head = self.read(key, 0..longest).await?;
+        let header = Header::parse(&head).map_err(object)?;
+        let header = header.ok_or_else(|| object(truncated(size)))?;
+        Ok((header, read.saturating_add(head.len() as u64)))
     }
 
     async fn read(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, ReadError> {

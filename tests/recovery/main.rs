@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     unreachable_pub,
     reason = "a test ends with a panic when its ground gives way"
 )]
@@ -15,6 +16,9 @@ mod harness;
 #[path = "../archive/workspace.rs"]
 mod workspace;
 
+mod backup;
+mod failover;
+mod large;
 mod place;
 mod round_trip;
 mod workload;

@@ -34,9 +34,9 @@ pub(super) enum Backup {
 
 #[derive(Debug, Args)]
 pub(super) struct Add {
-    /// What the backup tool left behind: `xtrabackup_binlog_info`, `xtrabackup_info`, `backup_variables.txt`,
-    /// a mysqldump, `@.json`, mydumper's metadata, `#clone/#view_status`, or a client's `clone_status`; `-` is
-    /// stdin
+    /// What the backup tool left behind: `xtrabackup_binlog_info`, `xtrabackup_info`,
+    /// `backup_variables.txt`, a mysqldump, `@.json`, mydumper's `metadata`, `#clone/#view_status`, or what
+    /// a client prints of `clone_status`; - is stdin
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Where the backup lies, for whoever restores it

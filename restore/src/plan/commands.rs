@@ -132,10 +132,12 @@ fn invocations(files: &[PlannedFile]) -> Vec<&[PlannedFile]> {
 fn replay(files: &[PlannedFile], skip: &str, all: &[PlannedFile], dir: &Path) -> String {
     let mut command = format!("{MYSQLBINLOG}{skip}");
     if let Some(from) = files.first().and_then(|file| file.from) {
-        command.push_str(&format!(" --start-position={from}"));
+        command.push_str(" --start-position=");
+        command.push_str(&from.to_string());
     }
     if let Some(to) = files.last().and_then(|file| file.to) {
-        command.push_str(&format!(" --stop-position={to}"));
+        command.push_str(" --stop-position=");
+        command.push_str(&to.to_string());
     }
     for file in files {
         command.push(' ');

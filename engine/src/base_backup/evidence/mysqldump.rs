@@ -34,9 +34,9 @@ fn read(text: &str, mut coordinates: Coordinates) -> Result<super::Evidence, (To
     .min()
     .and_then(|end| text.get(..end))
     .unwrap_or(text);
-    if let Some(set) = purged(head) {
-        coordinates.gtid_set =
-            Some(gtid_set(set.map_err(fail)?).map_err(|error| fail(error.to_string()))?);
+    if let Some((_, statement)) = head.split_once("@@GLOBAL.GTID_PURGED=") {
+        let set = purged(statement).ok_or_else(|| fail("GTID_PURGED is cut off".to_owned()))?;
+        coordinates.gtid_set = Some(gtid_set(set).map_err(|error| fail(error.to_string()))?);
     }
     if let Some((file, offset)) = source(head) {
         coordinates.position = position(file, offset).map_err(fail)?;
@@ -48,18 +48,15 @@ fn read(text: &str, mut coordinates: Coordinates) -> Result<super::Evidence, (To
     finish(coordinates, completed.and_then(local_time))
 }
 
-/// The set in `SET @@GLOBAL.GTID_PURGED=/*!80000 '+'*/ 'uuid:1-5';` or `='+uuid:1-5';`.
-fn purged(head: &str) -> Option<Result<&str, String>> {
-    let (_, behind) = head.split_once("@@GLOBAL.GTID_PURGED=")?;
-    let behind = behind.trim_start();
-    let behind = behind.strip_prefix("/*!80000 '+'*/").unwrap_or(behind);
-    let mut parts = behind.splitn(3, '\'');
-    let (_, set, rest) = (parts.next(), parts.next(), parts.next());
-    let set = set.filter(|_| rest.is_some());
-    Some(
-        set.map(|set| set.trim_start_matches('+'))
-            .ok_or_else(|| "GTID_PURGED is cut off".to_owned()),
-    )
+/// The set in `/*!80000 '+'*/ 'uuid:1-5';` or `'+uuid:1-5';`, if all of it is there.
+fn purged(statement: &str) -> Option<&str> {
+    let statement = statement.trim_start();
+    let quoted = statement
+        .strip_prefix("/*!80000 '+'*/")
+        .unwrap_or(statement);
+    let mut parts = quoted.splitn(3, '\'');
+    let (_, set, _behind) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(set.trim_start_matches('+'))
 }
 
 /// File and offset of `CHANGE REPLICATION SOURCE TO SOURCE_LOG_FILE='…', SOURCE_LOG_POS=…;`, or with
