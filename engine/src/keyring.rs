@@ -66,6 +66,8 @@ enum Key {
     Google(GoogleKey),
 }
 
+// What a service's SDK does within a call is large: such futures are boxed.
+
 /// How key services are reached.
 #[derive(Debug, Clone, Copy, Default)]
 struct ServiceSettings<'a> {
@@ -111,8 +113,8 @@ impl Keyring {
     ) -> Result<SealingKey, KeyringError> {
         match &self.keys().current {
             Key::File(key) => Ok(key.new_data_key(identity)?),
-            Key::Aws(key) => key.new_data_key(identity).await,
-            Key::Google(key) => key.new_data_key(identity).await,
+            Key::Aws(key) => Box::pin(key.new_data_key(identity)).await,
+            Key::Google(key) => Box::pin(key.new_data_key(identity)).await,
         }
     }
 
@@ -154,8 +156,8 @@ impl Keyring {
     ) -> Result<(KeyId, WrappedKey), KeyringError> {
         match &self.keys().current {
             Key::File(key) => Ok((key.id().clone(), key.wrap(data_key, identity)?)),
-            Key::Aws(key) => key.wrap(data_key, identity).await,
-            Key::Google(key) => key.wrap(data_key, identity).await,
+            Key::Aws(key) => Box::pin(key.wrap(data_key, identity)).await,
+            Key::Google(key) => Box::pin(key.wrap(data_key, identity)).await,
         }
     }
 
@@ -259,8 +261,8 @@ impl Key {
     ) -> Result<DataKey, KeyringError> {
         match self {
             Self::File(key) => Ok(key.unwrap(wrapped, identity)?),
-            Self::Aws(key) => key.unwrap(wrapped, identity).await,
-            Self::Google(key) => key.unwrap(wrapped, identity).await,
+            Self::Aws(key) => Box::pin(key.unwrap(wrapped, identity)).await,
+            Self::Google(key) => Box::pin(key.unwrap(wrapped, identity)).await,
         }
     }
 }

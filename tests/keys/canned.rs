@@ -110,6 +110,7 @@ async fn opened(canned: &Canned) -> KeyringError {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 async fn every_refusal_has_its_class_and_its_hint() {
     let cases = [
         (

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::layout::ObjectKey;
-use engine::store::{StoreConfig, connect};
+use engine::store::{S3Settings, StoreConfig, connect};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -120,9 +120,12 @@ async fn child() {
         url: "s3://archive/renewal".to_owned(),
         endpoint: Some(std::env::var(ENDPOINT).expect("run by the renewal test")),
         credentials: Some(format!("file:{}", std::env::var(CREDENTIALS).unwrap())),
-        role: Some(ROLE.to_owned()),
-        external_id: Some(EXTERNAL_ID.to_owned()),
-        renew_ahead: Some(AHEAD),
+        s3: S3Settings {
+            role: Some(ROLE.to_owned()),
+            external_id: Some(EXTERNAL_ID.to_owned()),
+            renew_ahead: Some(AHEAD),
+            ..S3Settings::default()
+        },
         ..StoreConfig::default()
     })
     .unwrap();

@@ -26,6 +26,9 @@ const LOOK_AGAIN: Duration = Duration::from_mins(15);
 /// After a renewal that failed, while the old credentials are valid; less when they are about to expire.
 const PAUSE: Duration = Duration::from_secs(10);
 
+/// They are never asked for more often.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// For an answer of whoever gives out credentials: the SDK's own time-outs are for one attempt each.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -69,7 +72,7 @@ impl Current {
     fn pause(&self, now: SystemTime) -> Duration {
         let expiry = self.credentials.expiry();
         let left = expiry.map(|expiry| expiry.duration_since(now).unwrap_or_default());
-        left.map_or(PAUSE, |left| PAUSE.min(left / 2))
+        left.map_or(PAUSE, |left| (left / 2).clamp(SHORTEST_PAUSE, PAUSE))
     }
 
     fn is_valid(&self, now: SystemTime) -> bool {
@@ -95,7 +98,7 @@ impl Renewed {
     }
 
     async fn get(self) -> Result<Credentials, CredentialsError> {
-        let now = SystemTime::now();
+        let now = wall_clock();
         let current = self.0.current().clone();
         let is_refused = self.0.is_refused.swap(false, Ordering::Relaxed);
         if is_refused {
@@ -119,7 +122,7 @@ impl Renewed {
         }
         let shared = Arc::clone(&self.0);
         tokio::spawn(async move {
-            if let Err(error) = shared.renew(SystemTime::now()).await {
+            if let Err(error) = shared.renew(wall_clock()).await {
                 let error = crate::exit::chain(&error);
                 tracing::warn!(
                     error,
@@ -147,7 +150,7 @@ impl Shared {
         let renewed = tokio::time::timeout(PATIENCE, self.source.provide_credentials()).await;
         let renewed =
             renewed.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(PATIENCE)));
-        let now = SystemTime::now();
+        let now = wall_clock();
         match renewed {
             Ok(credentials) => {
                 let new = Current::new(credentials.clone(), self.ahead, now);
@@ -179,6 +182,15 @@ impl ProvideCredentials for Renewed {
     }
 }
 
+/// Whoever gives out credentials says when they expire by the wall clock, and so does the SDK ask.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the SDK's type, compared with the SDK's times"
+)]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU32;
@@ -192,7 +204,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Given {
         lifetime: Option<Duration>,
-        given: AtomicU32,
+        count: AtomicU32,
         fails: AtomicBool,
     }
 
@@ -206,8 +218,8 @@ mod tests {
                 if self.0.fails.load(Ordering::SeqCst) {
                     return Err(CredentialsError::provider_error("down"));
                 }
-                let nth = self.0.given.fetch_add(1, Ordering::SeqCst);
-                let expiry = self.0.lifetime.map(|lifetime| SystemTime::now() + lifetime);
+                let nth = self.0.count.fetch_add(1, Ordering::SeqCst);
+                let expiry = self.0.lifetime.map(|lifetime| wall_clock() + lifetime);
                 Ok(Credentials::new(
                     format!("{nth}"),
                     "secret",
@@ -239,7 +251,7 @@ mod tests {
         let asked = (0..100).map(|_| id(&renewed));
         let ids = futures::future::join_all(asked).await;
         assert!(ids.iter().all(|id| id == "0"), "{ids:?}");
-        assert_eq!(giver.given.load(Ordering::SeqCst), 1);
+        assert_eq!(giver.count.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
@@ -248,9 +260,9 @@ mod tests {
         assert_eq!(id(&renewed).await, "0");
         // Half of their life is the earliest.
         assert_eq!(id(&renewed).await, "0");
-        renewed.0.current().as_mut().unwrap().renew_at = SystemTime::now();
+        renewed.0.current().as_mut().unwrap().renew_at = wall_clock();
         assert_eq!(id(&renewed).await, "0", "the old ones serve meanwhile");
-        while giver.given.load(Ordering::SeqCst) < 2 {
+        while giver.count.load(Ordering::SeqCst) < 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         while id(&renewed).await == "0" {
@@ -263,16 +275,13 @@ mod tests {
         let (giver, renewed) = renewed(Some(Duration::from_secs(100)), Duration::from_secs(10));
         assert_eq!(id(&renewed).await, "0");
         giver.fails.store(true, Ordering::SeqCst);
-        renewed.0.current().as_mut().unwrap().renew_at = SystemTime::now();
+        renewed.0.current().as_mut().unwrap().renew_at = wall_clock();
         for _ in 0..10 {
             assert_eq!(id(&renewed).await, "0");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let current = renewed.0.current().clone().unwrap();
-        assert!(
-            current.renew_at > SystemTime::now(),
-            "asked again, in a while"
-        );
+        assert!(current.renew_at > wall_clock(), "asked again, in a while");
     }
 
     #[tokio::test]

@@ -247,10 +247,9 @@ fn refusal<E>(error: &SdkError<E, HttpResponse>) -> Refusal
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    let chain = std::iter::successors(error.source(), |&error| error.source());
     let SdkError::ServiceError(answer) = error else {
-        let mut chain = chain;
-        return if chain.any(|error| error.is::<CredentialsError>()) {
+        let mut chain = std::iter::successors(error.source(), |&error| error.source());
+        return if chain.any(<dyn Error>::is::<CredentialsError>) {
             Refusal::Credentials
         } else {
             Refusal::Away

@@ -324,7 +324,12 @@ fn checked(encoded: &str, crc32c: &str) -> Option<Vec<u8>> {
 /// By the status and the canonical code ("Cloud APIs: Errors"). The service's message names keys, and no secret.
 fn refusal(method: &str, status: StatusCode, answer: &[u8]) -> (Refusal, String) {
     let json: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let field = |name: &str| json["error"][name].as_str().unwrap_or_default();
+    let error = json.get("error");
+    let field = |name: &str| {
+        error
+            .and_then(|error| error.get(name)?.as_str())
+            .unwrap_or_default()
+    };
     let code = field("status");
     let refusal = match (status.as_u16(), code) {
         (401, _) => Refusal::Credentials,

@@ -17,8 +17,8 @@ use crate::keyring::{self, Keyring};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Rotate {
-    /// As in the configuration: file:PATH (made when it is not there; relative to the configuration's folder),
-    /// aws-kms:ARN, gcp-kms:projects/…
+    /// As in the configuration: `file:PATH` (made when it is not there; relative to the configuration's folder),
+    /// `aws-kms:ARN`, `gcp-kms:projects/…`
     #[arg(value_name = "REFERENCE")]
     reference: String,
 }
