@@ -48,6 +48,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{ArchiveError, Part};
 pub use self::header::Header;
 pub use self::index::{IndexedBlock, ObjectIndex};
+pub(crate) use self::key::associated_data;
 pub use self::key::{DataKey, KeyEncryptionKey, KeyId, SealingKey, WrappedKey};
 pub use self::ranged::RangedReader;
 pub use self::reader::{LockedReader, ObjectReader, OpenedBlock};

@@ -8,7 +8,7 @@
 //! systemd unit, a cron job) means the same files. Secrets never stand in the file: keys and
 //! credentials are references.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::exit::{Diagnose, Exit};
 use crate::layout::ClusterName;
-use crate::store::StoreConfig;
+use crate::store::{S3Settings, StoreConfig};
 
 /// Where a configuration is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["gtide.toml", "/etc/gtide/gtide.toml"];
@@ -35,6 +35,9 @@ pub const DEFAULT_MAX_ATTEMPTS: u32 = 5;
 pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// The longest `[queue] shutdown-grace`: whoever stops a service does not wait longer.
 pub const MAX_SHUTDOWN_GRACE: Duration = Duration::from_hours(1);
+
+/// The longest `renew-ahead`: no longer than most credentials live.
+pub const MAX_RENEW_AHEAD: Duration = Duration::from_hours(1);
 /// zstd level when `[compression] level` is absent.
 pub const DEFAULT_LEVEL: i32 = 3;
 /// zstd's levels that its manual does not call "ultra" (those need much more memory), and none
@@ -92,12 +95,29 @@ struct RawDestination {
     endpoint: Option<String>,
     region: Option<String>,
     credentials: Option<String>,
+    role: Option<String>,
+    external_id: Option<String>,
+    renew_ahead: Option<SignedDuration>,
+    addressing: Option<String>,
+    #[serde(default)]
+    dual_stack: bool,
+    sse: Option<String>,
+    storage_class: Option<String>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+    object_lock: Option<String>,
+    retain_days: Option<u32>,
+    required: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct RawEncryption {
     key: String,
+    #[serde(default)]
+    old_keys: Vec<String>,
+    endpoint: Option<String>,
+    credentials: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,9 +138,9 @@ pub struct Config {
     /// Where pins and sealed objects lie until they are committed.
     pub spool: SpoolConfig,
     /// At least one.
-    pub destinations: Vec<StoreConfig>,
-    /// A key reference, `file:/path`.
-    pub key: String,
+    pub destinations: Vec<DestinationConfig>,
+    /// The keys that seal and open it.
+    pub encryption: EncryptionConfig,
     /// zstd level.
     pub level: i32,
 }
@@ -138,6 +158,40 @@ pub struct SourceConfig {
     pub server_uuid: Option<Uuid>,
     /// Counts RESETs and restores, from 1.
     pub incarnation: u32,
+}
+
+/// Keys, by their references: `file:/path`, `aws-kms:ARN`, `gcp-kms:projects/…`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptionConfig {
+    /// Seals new objects.
+    pub key: String,
+    /// Sealed older ones, and open them.
+    pub old_keys: Vec<String>,
+    /// The address of a key service that is not the provider's own.
+    pub endpoint: Option<String>,
+    /// Of the account at the key services, as of a destination.
+    pub credentials: Option<String>,
+}
+
+impl EncryptionConfig {
+    /// One key, at its provider's own address.
+    pub fn new(key: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            old_keys: Vec::new(),
+            endpoint: None,
+            credentials: None,
+        }
+    }
+}
+
+/// A place where archives go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationConfig {
+    /// Which, and how to reach it.
+    pub store: StoreConfig,
+    /// Must it have a file before the file counts as archived and the archiver lets go of it?
+    pub required: bool,
 }
 
 /// The queue.
@@ -180,8 +234,8 @@ pub struct SpoolConfig {
 pub struct ReaderConfig {
     /// At least one.
     pub destinations: Vec<StoreConfig>,
-    /// A key reference, `file:/path`.
-    pub key: String,
+    /// The keys that seal and open it.
+    pub encryption: EncryptionConfig,
 }
 
 /// Why a configuration cannot be used.
@@ -260,6 +314,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let file = RawFile::read(path)?;
         let reader = file.reader()?;
+        let destinations = file.destinations()?;
         let spool = file.spool()?;
         let queue = file.queue()?;
         Ok(Self {
@@ -271,8 +326,8 @@ impl Config {
             sources: file.sources()?,
             queue,
             spool,
-            destinations: reader.destinations,
-            key: reader.key,
+            destinations,
+            encryption: reader.encryption,
             level: file.level()?,
         })
     }
@@ -288,6 +343,14 @@ impl ReaderConfig {
     }
 }
 
+/// The `[encryption]` of a file that would stand at `path` with this text.
+///
+/// # Errors
+/// As [`ReaderConfig::load`].
+pub fn encryption_of(path: &Path, text: &str) -> Result<EncryptionConfig, ConfigError> {
+    Ok(RawFile::parse(path, text)?.reader()?.encryption)
+}
+
 /// A file as typed, and where it stands.
 struct RawFile {
     path: PathBuf,
@@ -301,12 +364,18 @@ impl RawFile {
             path: path.to_owned(),
             source,
         };
-        let text = std::fs::read_to_string(path).map_err(read)?;
-        let raw = toml::from_str(&text).map_err(|source| ConfigError::Syntax {
+        Self::parse(path, &std::fs::read_to_string(path).map_err(read)?)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let raw = toml::from_str(text).map_err(|source| ConfigError::Syntax {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        let absolute = std::path::absolute(path).map_err(read)?;
+        let absolute = std::path::absolute(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         Ok(Self {
             path: path.to_owned(),
@@ -328,40 +397,80 @@ impl RawFile {
     }
 
     fn reader(&self) -> Result<ReaderConfig, ConfigError> {
-        let destinations: Vec<_> = self
-            .raw
-            .destination
-            .iter()
-            .map(|d| self.destination(d))
-            .collect();
-        if destinations.is_empty() {
-            return Err(self.missing("[[destination]]"));
-        }
-        let mut urls = HashSet::new();
-        if let Some(twice) = destinations.iter().find(|d| !urls.insert(d.url.clone())) {
-            return Err(self.value(
-                "[[destination]] url",
-                format!("{} is listed twice", twice.url),
-            ));
-        }
+        let destinations = self.destinations()?;
         let encryption = self
             .raw
             .encryption
             .as_ref()
             .ok_or_else(|| self.missing("[encryption] key"))?;
         Ok(ReaderConfig {
-            destinations,
-            key: self.reference(&encryption.key),
+            destinations: destinations.into_iter().map(|d| d.store).collect(),
+            encryption: self.encryption(encryption),
         })
     }
 
-    fn destination(&self, raw: &RawDestination) -> StoreConfig {
-        StoreConfig {
-            url: raw.url.clone(),
+    fn encryption(&self, raw: &RawEncryption) -> EncryptionConfig {
+        let old = raw.old_keys.iter();
+        EncryptionConfig {
+            key: self.reference(&raw.key),
+            old_keys: old.map(|key| self.reference(key)).collect(),
             endpoint: raw.endpoint.clone(),
-            region: raw.region.clone(),
             credentials: raw.credentials.as_deref().map(|c| self.reference(c)),
         }
+    }
+
+    fn destinations(&self) -> Result<Vec<DestinationConfig>, ConfigError> {
+        let listed = self.raw.destination.iter();
+        let destinations: Vec<_> = listed
+            .map(|raw| self.destination(raw))
+            .collect::<Result<_, _>>()?;
+        if destinations.is_empty() {
+            return Err(self.missing("[[destination]]"));
+        }
+        let mut urls = HashSet::new();
+        if let Some(twice) = destinations.iter().find(|d| !urls.insert(&d.store.url)) {
+            let reason = format!("{} is listed twice", twice.store.url);
+            return Err(self.value("[[destination]] url", reason));
+        }
+        if !destinations.iter().any(|d| d.required) {
+            let reason =
+                "false everywhere: one destination must have a file before it counts as archived";
+            return Err(self.value("[[destination]] required", reason));
+        }
+        Ok(destinations)
+    }
+
+    fn destination(&self, raw: &RawDestination) -> Result<DestinationConfig, ConfigError> {
+        let renew_ahead = raw.renew_ahead.map(|ahead| {
+            let ahead = Duration::try_from(ahead).ok();
+            ahead
+                .filter(|ahead| *ahead <= MAX_RENEW_AHEAD)
+                .ok_or_else(|| {
+                    let reason = "is not from 0s to 1h";
+                    self.value("[[destination]] renew-ahead", reason)
+                })
+        });
+        Ok(DestinationConfig {
+            store: StoreConfig {
+                url: raw.url.clone(),
+                endpoint: raw.endpoint.clone(),
+                region: raw.region.clone(),
+                credentials: raw.credentials.as_deref().map(|c| self.reference(c)),
+                s3: S3Settings {
+                    role: raw.role.clone(),
+                    external_id: raw.external_id.clone(),
+                    renew_ahead: renew_ahead.transpose()?,
+                    addressing: raw.addressing.clone(),
+                    dual_stack: raw.dual_stack,
+                    encryption: raw.sse.clone(),
+                    storage_class: raw.storage_class.clone(),
+                    tags: raw.tags.clone(),
+                    object_lock: raw.object_lock.clone(),
+                    retain_days: raw.retain_days,
+                },
+            },
+            required: raw.required.unwrap_or(true),
+        })
     }
 
     /// `file:relative` becomes `file:/absolute`; all else stays.

@@ -40,6 +40,7 @@ use self::trouble::Troubles;
 use crate::clock::Clock;
 use crate::config::{Config, SourceConfig};
 use crate::exit::{Exit, Failure};
+use crate::keyring::Keyring;
 use crate::watch;
 
 /// A database that has not been opened by then is not waited for with the pins.
@@ -76,6 +77,11 @@ impl Archiver {
             parts: Arc::new(parts),
             sources: config.sources.clone(),
         })
+    }
+
+    /// The keys that it seals with, which may be changed while it works.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.parts.keyring
     }
 
     /// Archives everything that is closed and comes to rest, all sources side by side. None when `stop` fired before.

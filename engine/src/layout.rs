@@ -8,6 +8,7 @@
 //! <cluster>/base/<id>.json                                          base backup record
 //! <cluster>/<server_uuid>/<incarnation>/log/0000000123.gtb          archive object
 //! <cluster>/<server_uuid>/<incarnation>/manifest/0000000123.json    manifest entry
+//! <cluster>/<server_uuid>/<incarnation>/keys/<first>-<last>-<key>.json   data keys that were wrapped anew
 //! ```
 //!
 //! Keys are relative to the destination's prefix, which only the store knows. Sequences are ten
@@ -19,6 +20,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+mod rewrapped;
+
+pub use rewrapped::RewrappedName;
 
 /// Digits of a sequence in a key. MySQL's last sequence is 2^31 - 1, which has ten
 /// (`MAX_LOG_UNIQUE_FN_EXT` in the server's `sql/binlog.cc`).
@@ -215,6 +220,11 @@ impl SourceIdentity {
     /// The prefix of its manifest entries.
     pub fn manifest_prefix(&self) -> String {
         format!("{}manifest/", self.prefix())
+    }
+
+    /// The prefix of its data keys that were wrapped anew.
+    pub fn keys_prefix(&self) -> String {
+        format!("{}keys/", self.prefix())
     }
 
     /// The key of one file's archive object.

@@ -49,7 +49,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use agent::{Agent, AgentReport, Paused, REPORT_EVERY, SILENT_AFTER, agent_key};
-pub use commit::{ChainHead, Committed, ImportedCommit, MAX_GAPS_LISTED};
+pub use commit::{ChainHead, Commit, Committed, ImportedCommit, MAX_GAPS_LISTED};
 pub use database::STATEMENT_TIMEOUT;
 pub(crate) use database::on;
 use database::{Database, Lease, Pool};

@@ -5,7 +5,7 @@
 //! | tier | modules | feature |
 //! |---|---|---|
 //! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`base_backup`] [`layout`] [`digest`] [`retry`] [`exit`] | |
-//! | 1 I/O edge | [`store`] [`keyring`] [`clock`] [`durable_fs`] [`config`] [`terminal`] | |
+//! | 1 I/O edge | [`store`] [`keyring`] [`data_keys`] [`clock`] [`durable_fs`] [`cloud`] [`config`] [`terminal`] | |
 //! | 2 state | `ledger` | `ledger` |
 //! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `daemon` `cli` `failpoint` | `daemon` |
 
@@ -15,9 +15,11 @@ pub mod binlog;
 #[cfg(feature = "daemon")]
 pub mod cli;
 pub mod clock;
+pub mod cloud;
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod daemon;
+pub mod data_keys;
 pub mod digest;
 pub mod durable_fs;
 pub mod exit;
@@ -38,6 +40,8 @@ pub mod queue;
 #[cfg(feature = "daemon")]
 pub mod reconcile;
 pub mod retry;
+#[cfg(feature = "daemon")]
+pub mod rewrap;
 #[cfg(feature = "daemon")]
 pub mod spool;
 pub mod store;

@@ -12,6 +12,7 @@
 //! An entry is at most [`MAX_ENTRY_LEN`] bytes: GTID sets of servers with very many tags grow it.
 
 pub mod chain;
+pub mod rewrapped;
 #[cfg(test)]
 mod tests;
 
@@ -108,6 +109,21 @@ pub enum ManifestError {
         /// Which it says it is.
         sequence: Sequence,
     },
+    /// Not JSON of the form of re-wrapped data keys.
+    #[error("{key}: not data keys that were wrapped anew")]
+    NotKeys {
+        /// Where it was read.
+        key: ObjectKey,
+        /// What the parser says.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Data keys under a key that names others, or in no order.
+    #[error("{key}: does not hold the data keys that its name says")]
+    OtherKeys {
+        /// Where it was read.
+        key: ObjectKey,
+    },
     /// It could not be turned into bytes.
     #[error("encode the manifest entry of {file_name}")]
     Encode {
@@ -123,7 +139,10 @@ impl Diagnose for ManifestError {
     fn exit(&self) -> Exit {
         match self {
             Self::Version { .. } => Exit::Usage,
-            Self::Malformed { .. } | Self::Misplaced { .. } => Exit::Corrupt,
+            Self::Malformed { .. }
+            | Self::Misplaced { .. }
+            | Self::NotKeys { .. }
+            | Self::OtherKeys { .. } => Exit::Corrupt,
             Self::Encode { .. } => Exit::Unexpected,
         }
     }
@@ -133,6 +152,9 @@ impl Diagnose for ManifestError {
             Self::Version { .. } => "install the gtide that wrote the archive, or a newer one",
             Self::Malformed { .. } | Self::Misplaced { .. } => {
                 "compare with the same key at another destination or in the bucket's older versions"
+            }
+            Self::NotKeys { .. } | Self::OtherKeys { .. } => {
+                "it was altered or damaged; `gtide key rewrap` makes others while the former key is at hand"
             }
             Self::Encode { .. } => return None,
         };

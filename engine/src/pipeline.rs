@@ -20,6 +20,7 @@
 pub mod commit;
 mod error;
 pub mod orphans;
+mod recall;
 pub mod seal;
 mod sealing;
 mod stop;
@@ -85,13 +86,13 @@ impl Handler for Pipeline {
 
 impl Pipeline {
     /// Where the files of a route come from and go to.
-    fn ends_of(&self, route: Route) -> Result<(&Source, &dyn ObjectStore), PipelineError> {
+    fn ends_of(&self, route: Route) -> Result<(&Source, &Arc<dyn ObjectStore>), PipelineError> {
         let unconfigured = |what| PipelineError::Unconfigured { what };
         let source = self.sources.get(&route.source);
         let store = self.stores.get(&route.destination);
         Ok((
             source.ok_or_else(|| unconfigured("source"))?,
-            store.ok_or_else(|| unconfigured("destination"))?.as_ref(),
+            store.ok_or_else(|| unconfigured("destination"))?,
         ))
     }
 
@@ -149,7 +150,7 @@ impl Pipeline {
             .await?;
         stop::check(stop)?;
         let commit = Commit {
-            store,
+            store: store.as_ref(),
             source: &source.name,
             identity: &identity,
             sealed: &sealed,

@@ -25,6 +25,7 @@
 //! No key may be another key's folder (`a` and `a/b`): a directory cannot hold both. Concurrency and memory are the caller's: a store holds no more than the bodies it was given.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -43,9 +44,10 @@ use crate::layout::ObjectKey;
 pub mod conformance;
 mod error;
 mod fs;
+mod gcs;
+mod http_time;
 mod location;
 mod s3;
-
 mod upload;
 
 pub use error::{Operation, ServiceFailure, StoreError};
@@ -138,6 +140,19 @@ pub struct PartReceipt {
     pub crc32c: Option<u32>,
 }
 
+/// How a store takes an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadKind {
+    /// In parts, in any order and side by side. The store has a part whole or not at all. Begun uploads are listed,
+    /// and never expire by themselves (TRAPS 29).
+    Parts,
+    /// As one stream, part by part in their order. A part may be there to some extent; sent again, it goes on there.
+    /// The end of the last part waits in memory for [`complete_upload`](ObjectStore::complete_upload) (so that nothing
+    /// becomes visible before): another process sends that part again. Begun uploads cannot be listed, and expire by
+    /// themselves.
+    Stream,
+}
+
 /// An upload that was begun, and neither completed nor aborted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingUpload {
@@ -219,10 +234,15 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// Those of the service.
     async fn list_prefixes(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
 
+    /// How it takes an upload.
+    fn upload_kind(&self) -> UploadKind {
+        UploadKind::Parts
+    }
+
     /// Begins an upload of what will be `key`. Costs storage until it is completed or aborted.
     ///
     /// # Errors
-    /// Those of the service. After an error an upload may have begun whose id nobody knows:
+    /// Those of the service; [`StoreError::AlreadyExists`] where it looks at the key that early. After an error an upload may have begun whose id nobody knows:
     /// [`list_uploads`](Self::list_uploads) finds it.
     async fn begin_upload(
         &self,
@@ -241,8 +261,8 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         id: &UploadId,
     ) -> Result<Option<Vec<PartReceipt>>, StoreError>;
 
-    /// Sends one part; parts may be sent in any order and side by side, but not one part twice at
-    /// the same time.
+    /// Sends one part; parts may be sent in any order and side by side ([`UploadKind::Stream`]: in their order, one
+    /// after the other), but not one part twice at the same time.
     ///
     /// A part that is sent again MUST have the same bytes (TRAPS 30).
     ///
@@ -284,7 +304,7 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
 
     /// All uploads of keys that begin with `prefix` that have begun and not ended, ascending by key, then
     /// age. They never expire by themselves (TRAPS 29), so whoever begins uploads looks here for what
-    /// it has forgotten.
+    /// it has forgotten. [`UploadKind::Stream`]: none is shown.
     ///
     /// # Errors
     /// Those of the service.
@@ -323,17 +343,48 @@ pub async fn read_all(
 /// Which store, and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StoreConfig {
-    /// `file:///directory` or `s3://bucket/prefix`. Special characters may be percent-encoded, as in
+    /// `file:///directory`, `s3://bucket/prefix` or `gs://bucket/prefix`. Special characters may be percent-encoded, as in
     /// any URL: `file:///srv/my%20archive`; `%`, `?` and `#` must be.
     pub url: String,
-    /// S3 only: `http(s)://host:port` of a store that is not AWS. Buckets are then addressed by path.
+    /// S3 and GCS: `http(s)://host:port` of a store that is not AWS or Google. Buckets are then addressed by path.
     pub endpoint: Option<String>,
     /// S3 only. Unset: from the SDK's default chain (environment, profile, instance metadata), and
     /// `us-east-1` where an endpoint is set.
     pub region: Option<String>,
-    /// S3 only: `profile:NAME` or `file:PATH` (a shared credentials file in AWS's format, its default
+    /// S3: `profile:NAME` or `file:PATH` (a shared credentials file in AWS's format, its default
     /// profile; read again when the credentials are renewed). Unset: the SDK's default chain.
+    ///
+    /// GCS: `default` (as unset: Google's Application Default Credentials), `file:PATH` (a key or a workload identity
+    /// configuration in Google's JSON format; read again when the credentials are renewed), or `anonymous`, for an
+    /// emulator at an `endpoint`.
     pub credentials: Option<String>,
+    /// What no other kind of store has.
+    pub s3: S3Settings,
+}
+
+/// Settings of `s3://` destinations alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct S3Settings {
+    /// The ARN of a role to assume with the credentials.
+    pub role: Option<String>,
+    /// The external id that the role's trust policy asks for.
+    pub external_id: Option<String>,
+    /// Credentials are renewed so long before they expire, at most half their lifetime. Unset: 5 minutes.
+    pub renew_ahead: Option<Duration>,
+    /// How buckets are addressed: `path` or `virtual-host`. Unset: by path where there is an endpoint, else by host.
+    pub addressing: Option<String>,
+    /// Use AWS's endpoints that have IPv6 addresses too.
+    pub dual_stack: bool,
+    /// How the service encrypts what it stores, beside our own encryption: `AES256`, `aws:kms`, `aws:kms:KEY`.
+    pub encryption: Option<String>,
+    /// The storage class of archive objects.
+    pub storage_class: Option<String>,
+    /// Tags of every object, ten at most.
+    pub tags: BTreeMap<String, String>,
+    /// `governance` or `compliance`, in a bucket that was made with object lock.
+    pub object_lock: Option<String>,
+    /// How long objects are locked, from when they are written.
+    pub retain_days: Option<u32>,
 }
 
 /// How long a store waits. The default is for production; tests shorten it.
@@ -390,10 +441,14 @@ pub fn connect_with_timeouts(
 ) -> Result<Arc<dyn ObjectStore>, StoreError> {
     match Location::parse(&config.url)? {
         Location::Directory { path, url } => {
-            location::refuse_s3_settings(config)?;
+            location::refuse_cloud_settings(config)?;
             Ok(Arc::new(fs::FsStore::new(path, url)))
         }
-        Location::Bucket(bucket) => Ok(Arc::new(s3::S3Store::new(bucket, config, timeouts)?)),
+        Location::S3(bucket) => Ok(Arc::new(s3::S3Store::new(bucket, config, timeouts)?)),
+        Location::Gcs(bucket) => {
+            location::refuse_region(config)?;
+            Ok(Arc::new(gcs::GcsStore::new(bucket, config, timeouts)?))
+        }
     }
 }
 

@@ -12,7 +12,8 @@
 //!   fingerprint, and where that is new, by its SHA-256 (TRAPS 14). That is settled before anything
 //!   new is queued. What is new meanwhile is pinned for the next incarnation (`newcomers`).
 //! - A file is queued for all destinations at once. Those that a destination lacks when it is opened (a new one, or the
-//!   ledger was lost) are queued for it then, above its head: below it the chain takes nothing in.
+//!   ledger was lost) are queued for it then, above its head: below it the chain takes nothing in. That they have left
+//!   the server does not matter where another destination has them.
 //!
 //! # After a crash
 //! A scan is idempotent: what it found and did not queue is found again.
@@ -27,13 +28,15 @@ pub mod events;
 mod lost;
 mod newcomers;
 mod pins;
+mod release;
 mod server;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 pub use self::error::WatchError;
 pub use self::pins::{Inode, Pins, pin_closed, present_inodes};
+pub use self::release::Release;
 pub use self::server::{read_index, server_uuid};
 use crate::binlog::End;
 use crate::binlog::index::IndexEntry;
@@ -125,6 +128,9 @@ impl Watch {
         let heads = self.heads().await?;
         let lowest = opened.iter().filter_map(|id| heads.get(id)).min().copied();
         let mut finds = self.unlisted(held, &listed);
+        if let Some(lowest) = lowest {
+            self.archived_elsewhere(lowest, &listed, &mut finds).await?;
+        }
         self.listed(&closed, &known, lowest, &mut finds, &mut scan)?;
         scan.queued = self.queue(finds, opened, &heads, &mut scan.late).await?;
         let lost = self.pins.give_up_lost(&self.config.name, &listed);
@@ -147,7 +153,7 @@ impl Watch {
     /// The highest sequence that is committed at each destination; 0 where none is.
     async fn heads(&self) -> Result<BTreeMap<DestinationId, Sequence>, WatchError> {
         let mut heads = BTreeMap::new();
-        for &destination in &self.pins.destinations {
+        for &destination in &self.pins.release.destinations {
             let ledger = self.pins.queue.ledger();
             let head = ledger.chain_head(self.pins.source, destination).await?;
             heads.insert(destination, head.map_or(Sequence(0), |head| head.sequence));
@@ -170,6 +176,25 @@ impl Watch {
             }
         }
         finds
+    }
+
+    /// Archived files behind `lowest` that the server no longer lists: a destination that lacks them gets them from
+    /// another one.
+    async fn archived_elsewhere(
+        &self,
+        lowest: Sequence,
+        listed: &[IndexEntry],
+        finds: &mut Finds,
+    ) -> Result<(), WatchError> {
+        let listed: HashSet<Sequence> = listed.iter().map(|entry| entry.sequence).collect();
+        let held: HashSet<Sequence> = finds.known.iter().map(|file| file.key.sequence).collect();
+        let ledger = self.pins.queue.ledger();
+        let archived = ledger.archived_files(self.pins.source, lowest).await?;
+        finds.known.extend(archived.into_iter().filter(|file| {
+            let sequence = file.key.sequence;
+            !listed.contains(&sequence) && !held.contains(&sequence)
+        }));
+        Ok(())
     }
 
     /// Closed files that are new, and the known ones above the `lowest` head of the destinations that were opened.
@@ -251,7 +276,10 @@ impl Watch {
             }
             queued += queue.enqueue(&wanted, &[destination]).await?.files;
         }
-        queued += queue.enqueue(&ahead, &self.pins.destinations).await?.files;
+        queued += queue
+            .enqueue(&ahead, &self.pins.release.destinations)
+            .await?
+            .files;
         if !ahead.is_empty() {
             failpoint!("enqueued");
         }

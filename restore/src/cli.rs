@@ -575,11 +575,8 @@ impl Session<'_> {
     }
 
     fn archive(&self) -> anyhow::Result<Archive> {
-        let keyring = Arc::new(Keyring::open(&self.config.key)?);
-        Ok(Archive {
-            store: Arc::clone(self.destination.store()),
-            keyring,
-        })
+        let keyring = Arc::new(Keyring::open(&self.config.encryption)?);
+        Ok(Archive::new(Arc::clone(self.destination.store()), keyring))
     }
 
     fn print(&self, report: &impl Report, exit: Exit) -> anyhow::Result<Exit> {

@@ -5,7 +5,7 @@
 //! - No plaintext leaves before its block's tag was checked (I6).
 //! - [`FileReader::next`] says that the file is over only when the object was whole and its digest
 //!   is the entry's; whoever stops earlier knows nothing about the rest.
-//! - The data key is the entry's, not the header's: wrapping keys anew touches entries only.
+//! - The data key is the entry's, not the header's; where its key is not at hand, the one that was wrapped anew.
 //!
 //! # Limits
 //! One block of ciphertext and one of plaintext, and what the store sends in one piece. A
@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::archive::{ArchiveError, LockedReader, ObjectIndex, ObjectReader};
+use engine::data_keys::{DataKeyError, DataKeys};
 use engine::exit::{Diagnose, Exit};
-use engine::keyring::{Keyring, KeyringError};
+use engine::keyring::Keyring;
 use engine::layout::ObjectKey;
 use engine::store::{ByteStream, ObjectStore, StoreError};
 use futures::TryStreamExt;
@@ -34,7 +35,7 @@ pub struct Archive {
     /// Where they lie.
     pub store: Arc<dyn ObjectStore>,
     /// What opens them.
-    pub keyring: Arc<Keyring>,
+    pub data_keys: Arc<DataKeys>,
 }
 
 /// Why an archived file could not be read back.
@@ -56,7 +57,7 @@ pub enum ReadError {
         key: ObjectKey,
         /// Why.
         #[source]
-        source: KeyringError,
+        source: DataKeyError,
     },
     /// The object is not what was sealed.
     #[error("{key}")]
@@ -109,6 +110,12 @@ impl Diagnose for ReadError {
 }
 
 impl Archive {
+    /// The objects in `store`, opened with the keys in `keyring`.
+    pub fn new(store: Arc<dyn ObjectStore>, keyring: Arc<Keyring>) -> Self {
+        let data_keys = Arc::new(DataKeys::new(Arc::clone(&store), keyring));
+        Self { store, data_keys }
+    }
+
     /// Begins to read `file`.
     ///
     /// # Errors
@@ -141,8 +148,8 @@ impl Archive {
         let header = locked.header().map_err(object)?;
         let facts = &file.object.facts;
         let data_key = self
-            .keyring
-            .unwrap(&facts.key_id, &facts.wrapped_key, header.identity())
+            .data_keys
+            .open(&facts.key_id, &facts.wrapped_key, header.identity())
             .await
             .map_err(|source| ReadError::Key {
                 key: key.clone(),

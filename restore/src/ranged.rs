@@ -73,8 +73,8 @@ impl Archive {
         let trailer = Trailer::parse(&tail, size).map_err(object)?;
         let facts = &file.object.facts;
         let data_key = self
-            .keyring
-            .unwrap(&facts.key_id, &facts.wrapped_key, header.identity())
+            .data_keys
+            .open(&facts.key_id, &facts.wrapped_key, header.identity())
             .await
             .map_err(|source| ReadError::Key {
                 key: key.clone(),

@@ -19,8 +19,9 @@ pub mod inventory;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use engine::data_keys;
 use engine::exit::{Diagnose, Exit};
-use engine::layout::{ClusterName, ObjectKey, SourceIdentity};
+use engine::layout::{ClusterName, ObjectKey, RewrappedName, SourceIdentity};
 use engine::store::StoreError;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
@@ -238,7 +239,30 @@ impl Audit<'_> {
         while !judging.is_empty() {
             self.take_next(&mut judging).await;
         }
+        self.rewrapped(objects).await;
         self.unrecorded(source, objects).await;
+    }
+
+    /// Data keys that were wrapped anew and are not what their names say. Whether they open is seen where they are
+    /// needed.
+    async fn rewrapped(&mut self, objects: &SourceObjects) {
+        let range = self.range;
+        let store = self.archive.store.as_ref();
+        let names = objects.rewrapped.iter();
+        let keys: Vec<_> = names
+            .filter(|name| !range.ends_before(name.first))
+            .filter(|name| range.from().is_none_or(|from| name.last >= from))
+            .map(RewrappedName::key)
+            .collect();
+        let mut read = stream::iter(keys)
+            .map(|key| async move {
+                let read = data_keys::read(store, &key).await;
+                read.err().map(|error| Finding::of_rewrapped(key, &error))
+            })
+            .buffered(OBJECTS_IN_FLIGHT);
+        while let Some(finding) = read.next().await {
+            self.report.findings.extend(finding);
+        }
     }
 
     fn chain(&mut self, source: &SourceIdentity, walk: &mut ChainWalk, stored: &StoredEntry) {

@@ -36,14 +36,14 @@ impl Clock for WrongClock {
 }
 
 /// An archiver within this process.
-struct Running {
+pub struct Running {
     clock: Arc<WrongClock>,
     stop: CancellationToken,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Running {
-    fn start(workspace: &Workspace) -> Self {
+    pub fn start(workspace: &Workspace) -> Self {
         let (clock, stop) = (Arc::new(WrongClock::default()), CancellationToken::new());
         let config = Config::load(&workspace.config()).unwrap();
         let (of_thread, stopped) = (Arc::clone(&clock), stop.clone());
@@ -61,7 +61,12 @@ impl Running {
         }
     }
 
-    fn stop(self) {
+    /// Sets the clock to so many seconds off.
+    pub fn set_clock(&self, off_by: i64) {
+        self.clock.set(off_by);
+    }
+
+    pub fn stop(self) {
         self.stop.cancel();
         self.thread.join().unwrap();
     }
@@ -88,7 +93,7 @@ fn a_clock_that_jumps_by_a_day_delays_nothing() {
         assert!(wait_until(failing), "{:?}", status(&workspace));
         fs::remove_file(&seals).unwrap();
         fs::rename(&aside, &seals).unwrap();
-        running.clock.set(off_by);
+        running.set_clock(off_by);
         let begin = Instant::now();
         let archived = || watermark(&workspace, 1, "archive") == Some(last - 1);
         assert!(wait_until(archived), "{off_by}: {:?}", status(&workspace));

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::running::{Daemon, inodes, names, pins, status, write_index};
+use crate::clock::Running;
+use crate::running::{Daemon, inodes, names, pins, status, wait_until, watermark, write_index};
 use crate::workspace::{Workspace, code, json, stderr};
 
 const SOURCE: &str = "test/0d1a7e00-97a0-4000-8000-000000000001/1";
@@ -135,15 +136,129 @@ fn files_purged_during_an_outage_are_archived_afterwards() {
     verify(&workspace, "archive");
 }
 
-/// A destination that is added later gets what is still here.
+/// A destination that is added later gets everything, also what the server has purged long ago: the same objects.
 #[test]
 fn a_new_destination_is_filled() {
     let workspace = Workspace::of_fixture("binlog/mysql-9.7");
     assert_eq!(code(&workspace.run_once()), 0);
+    purge_up_to(&workspace, 9);
     add_second(&workspace);
     let output = workspace.run_once();
     assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(json(&output)["sources"][0]["archived"], 13);
     assert_eq!(entries(&second(&workspace)), 13);
+    assert_eq!(pins(&workspace), [""; 0]);
+    verify(&workspace, "second");
+    for sequence in 1..=13 {
+        let object = format!("{SOURCE}/log/{sequence:010}.gtb");
+        let first = fs::read(workspace.archive().join(&object)).unwrap();
+        assert!(
+            fs::read(second(&workspace).join(&object)).unwrap() == first,
+            "{object} was sealed a second time"
+        );
+    }
+}
+
+/// The server forgets the files up to this one.
+fn purge_up_to(workspace: &Workspace, last: u64) {
+    let datadir = workspace.datadir();
+    write_index(&datadir, &names(last + 1..=14));
+    for n in 1..=last {
+        fs::remove_file(datadir.join(format!("binlog.{n:06}"))).unwrap();
+    }
+}
+
+/// What rots at one destination does not spread to another: the file stalls there, and it is said which it is.
+#[test]
+fn a_damaged_object_is_not_copied() {
+    let workspace = Workspace::of_fixture("binlog/mysql-9.7");
+    assert_eq!(code(&workspace.run_once()), 0);
+    purge_up_to(&workspace, 9);
+    let object = format!("{SOURCE}/log/0000000004.gtb");
+    let damaged = workspace.archive().join(&object);
+    let sound = fs::read(&damaged).unwrap();
+    let mut bytes = sound.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(&damaged).unwrap();
+    fs::write(&damaged, bytes).unwrap();
+    add_second(&workspace);
+    let output = workspace.run_once();
+    assert_eq!(code(&output), 4, "{}", stderr(&output));
+    let problems = json(&output)["sources"][0]["problems"].to_string();
+    assert!(
+        problems.contains("0000000004.gtb does not have the size and the CRC32C"),
+        "{problems}"
+    );
+    assert_eq!(entries(&second(&workspace)), 3);
+    assert!(!second(&workspace).join(&object).exists());
+
+    fs::remove_file(&damaged).unwrap();
+    fs::write(&damaged, sound).unwrap();
+    let output = workspace.run_once();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(entries(&second(&workspace)), 13);
+    verify(&workspace, "second");
+}
+
+/// One that is not required keeps no file from counting as archived, and no exit code from being 0.
+#[test]
+fn one_that_is_not_required_is_not_waited_for() {
+    let workspace = with_optional_second();
+    block(&second(&workspace));
+    let output = workspace.run_once();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let outcome = json(&output)["sources"][0].clone();
+    assert_eq!(outcome["watermark"], 13);
+    assert_eq!(outcome["archived"], 13);
+    let problems = outcome["problems"].as_array().unwrap();
+    assert!(problems[0]["error"].as_str().unwrap().contains("second"));
+    assert_eq!(pins(&workspace).len(), 13, "held for an hour");
+    let optional: Vec<_> = status(&workspace)
+        .iter()
+        .map(|row| row["optional"].as_bool().unwrap())
+        .collect();
+    assert_eq!(optional, [false, true]);
+    let report = workspace.gtide().arg("status").output().unwrap();
+    assert_eq!(code(&report), 0);
+    assert!(stderr(&report).contains("second"), "{}", stderr(&report));
+}
+
+fn with_optional_second() -> Workspace {
+    let workspace = two_destinations();
+    workspace.edit("\n[encryption]", "required = false\n\n[encryption]");
+    workspace
+}
+
+/// What it lacks is held for an hour; after that the disk comes first, and it reads from the other one what the server
+/// has forgotten.
+#[test]
+fn after_an_hour_it_is_served_from_another_destination() {
+    let workspace = with_optional_second();
+    write_index(&workspace.datadir(), &names(1..=10));
+    block(&second(&workspace));
+    let running = Running::start(&workspace);
+    assert!(wait_until(|| watermark(&workspace, 1, "archive") == Some(9)));
+    assert_eq!(pins(&workspace).len(), 9);
+    running.set_clock(2 * 60 * 60);
+    // A commit is when the spool is looked through.
+    write_index(&workspace.datadir(), &names(1..=14));
+    assert!(wait_until(
+        || watermark(&workspace, 1, "archive") == Some(13)
+    ));
+    assert!(
+        wait_until(|| pins(&workspace).len() <= 4),
+        "{:?}",
+        pins(&workspace)
+    );
+    purge_up_to(&workspace, 9);
+    fs::remove_file(second(&workspace)).unwrap();
+    assert!(
+        wait_until(|| entries(&second(&workspace)) == 13),
+        "{:?}",
+        status(&workspace)
+    );
+    running.stop();
     assert_eq!(pins(&workspace), [""; 0]);
     verify(&workspace, "second");
 }

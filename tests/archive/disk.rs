@@ -4,13 +4,16 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::workspace::{Workspace, code, fixture, stderr};
+use crate::workspace::{Workspace, code, fixture, json, stderr};
 
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Try again.
+const TRANSIENT: i32 = 6;
 
 const MIB: usize = 1 << 20;
 
@@ -150,6 +153,44 @@ fn a_full_disk_is_waited_out_and_is_no_failure() {
     assert_eq!(log.matches("sealing goes on").count(), 1, "{log}");
     assert!(!log.contains("to be tried again"), "{log}");
     assert_eq!(workspace.archived("manifest").len(), 13);
+}
+
+#[test]
+#[ignore = "needs user namespaces"]
+fn status_tells_of_a_disk_that_is_full_for_as_long_as_it_is() {
+    let workspace = Workspace::of_fixture("binlog/mysql-9.7");
+    let ballast = "head -c 7340032 /dev/zero > ballast";
+    let mut run = Run::start(&workspace, 8, ballast, "run");
+    run.wait_for("there is no room in the spool");
+    let report = json(&wait_for_status(&workspace, TRANSIENT));
+    let paused = &report["agents"][0]["paused"];
+    let needed = paused["needed_bytes"].as_u64().unwrap();
+    let free = report["agents"][0]["free_bytes"].as_u64().unwrap();
+    assert!(needed > free, "{report:#}");
+    let told = stderr(&workspace.gtide().arg("status").output().unwrap());
+    assert!(told.contains("sealing waits since"), "{told}");
+    assert!(told.contains("hint: free space there"), "{told}");
+
+    fs::remove_file(run.spool().join("ballast")).unwrap();
+    let report = json(&wait_for_status(&workspace, 0));
+    assert_eq!(report["agents"][0]["paused"], serde_json::Value::Null);
+}
+
+/// What `gtide status` says when it first ends like this.
+fn wait_for_status(workspace: &Workspace, exit: i32) -> Output {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut status = workspace.gtide();
+        let status = status
+            .args(["status", "--format", "json"])
+            .output()
+            .unwrap();
+        if code(&status) == exit {
+            return status;
+        }
+        assert!(Instant::now() < end, "{}", stderr(&status));
+        sleep(Duration::from_millis(200));
+    }
 }
 
 #[test]

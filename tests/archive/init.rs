@@ -34,7 +34,7 @@ fn a_destination_that_means_nothing_leaves_nothing_behind() {
         "s3://",
         "file://relative/archive",
         "ftp://host/x",
-        "gs://bucket/prefix",
+        "gs://",
     ] {
         let workspace = Workspace::empty();
         let output = workspace.try_init(&["--destination", url]);

@@ -19,6 +19,7 @@ mod clock;
 mod destinations;
 mod disk;
 mod fixtures;
+mod gcs;
 mod identity;
 mod init;
 mod live;

@@ -160,6 +160,9 @@ fn race(workspace: &Workspace) -> u64 {
     second.wait_until("archived", || watermark(&other) == Some(13));
     first.stop();
     second.stop();
+    let told = "another archiver writes to this destination";
+    let logs = format!("{}{}", first.log(), second.log());
+    assert!(logs.contains(told), "nobody was told:\n{logs}");
     verify(workspace);
     let ls = workspace
         .restore()

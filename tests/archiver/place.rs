@@ -5,7 +5,7 @@ use std::future::Future;
 use engine::store::StoreConfig;
 use tokio::runtime::Runtime;
 
-use crate::harness::{Postgres, Proxy, SeaweedFs};
+use crate::harness::{Gcs, Postgres, Proxy, SeaweedFs};
 use crate::workspace::Workspace;
 
 /// The database of queue and ledger.
@@ -37,6 +37,8 @@ pub enum Destination<'a> {
     Folder,
     /// A prefix of its own in a bucket.
     Bucket(&'a Bucket),
+    /// A prefix of its own in a `gs://` bucket.
+    Google(&'a Gcs),
 }
 
 /// A real S3 store with a proxy before it. One serves any number of sites.
@@ -87,7 +89,19 @@ impl Bucket {
             endpoint: Some(self.server.endpoint()),
             region: None,
             credentials: Some(format!("file:{}", self.server.credentials_file().display())),
+            ..StoreConfig::default()
         }
+    }
+}
+
+/// The `gs://` store of a site named `name`.
+pub fn google(server: &Gcs, name: &str) -> StoreConfig {
+    StoreConfig {
+        url: format!("gs://{}/{name}", Gcs::BUCKET),
+        endpoint: Some(server.endpoint()),
+        region: None,
+        credentials: Some(format!("file:{}", server.credentials_file().display())),
+        ..StoreConfig::default()
     }
 }
 

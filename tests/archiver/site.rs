@@ -77,6 +77,10 @@ impl Site {
                 (store.clone(), store)
             }
             Destination::Bucket(bucket) => (bucket.store(name), bucket.straight(name)),
+            Destination::Google(server) => {
+                let store = place::google(server, name);
+                (store.clone(), store)
+            }
         };
         workspace.init(index, &["--destination", &store.url]);
         let database = database.create(name, &workspace);

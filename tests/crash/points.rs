@@ -19,7 +19,6 @@ const fn at(name: &'static str, passing: u32) -> Point {
 /// to those of an upload of several parts.
 pub const POINTS: &[Point] = &[
     at("pinned", 1),
-    at("pinned", 3),
     at("enqueued", 1),
     at("before-seal", 2),
     at("seal-block", 1),

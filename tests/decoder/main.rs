@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use engine::archive::{BlockInfo, MAX_BLOCK_PLAIN, ObjectIdentity, ObjectWriter};
+use engine::config::EncryptionConfig;
 use engine::digest::Digest;
 use engine::keyring::{Keyring, create_key_file};
 use engine::layout::{Sequence, SourceIdentity};
@@ -75,7 +76,7 @@ impl Archive {
         create_key_file(&folder.path().join("other-key")).unwrap();
         let reference = format!("file:{}", folder.path().join("key").display());
         Self {
-            keyring: Keyring::open(&reference).unwrap(),
+            keyring: Keyring::open(&EncryptionConfig::new(reference)).unwrap(),
             folder,
         }
     }

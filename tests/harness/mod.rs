@@ -21,7 +21,9 @@
     reason = "shared by suites that each use a part of it; a harness panics when it cannot serve"
 )]
 
+mod gcs;
 mod lab;
+mod moto;
 mod mysqld;
 mod pgbouncer;
 mod port;
@@ -31,7 +33,9 @@ mod proxy;
 mod seaweedfs;
 mod tcp;
 
+pub use gcs::{Gcs, GcsUpload};
 pub use lab::lab_program;
+pub use moto::Moto;
 pub use mysqld::Mysqld;
 pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;

@@ -364,7 +364,65 @@ struct Request {
     head: String,
     /// What came of the body together with the head.
     begun: Vec<u8>,
-    body_size: u64,
+    body: Body,
+}
+
+/// What is still to come of a request's body.
+#[derive(Debug, Clone)]
+enum Body {
+    /// So many bytes.
+    Sized(u64),
+    /// Chunks, the last one empty (RFC 9112 §7.1), without a trailer.
+    Chunked {
+        /// The line with a chunk's size, as far as it came.
+        line: Vec<u8>,
+        /// Bytes of the chunk, and of the line end behind it.
+        data: usize,
+        is_last: bool,
+    },
+}
+
+impl Body {
+    /// How many bytes may be read at once; none when it is whole.
+    fn most(&self) -> usize {
+        match self {
+            Self::Sized(left) => usize::try_from(*left).unwrap_or(usize::MAX),
+            Self::Chunked {
+                data: 0,
+                is_last: true,
+                ..
+            } => 0,
+            Self::Chunked { .. } => usize::MAX,
+        }
+    }
+
+    fn take(&mut self, mut piece: &[u8]) {
+        match self {
+            Self::Sized(left) => *left -= piece.len() as u64,
+            Self::Chunked {
+                line,
+                data,
+                is_last,
+            } => {
+                while let Some((first, rest)) = piece.split_first() {
+                    if *data > 0 {
+                        let taken = piece.len().min(*data);
+                        *data -= taken;
+                        piece = &piece[taken..];
+                        continue;
+                    }
+                    piece = rest;
+                    line.push(*first);
+                    if let Some(size) = line.strip_suffix(b"\r\n") {
+                        let size = std::str::from_utf8(size).unwrap();
+                        let size = usize::from_str_radix(size, 16).unwrap();
+                        (*data, *is_last) = (size + 2, size == 0);
+                        line.clear();
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl Request {
@@ -384,16 +442,21 @@ impl Request {
         };
         let begun = bytes.split_off(end);
         let head = String::from_utf8_lossy(&bytes).into_owned();
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.trim().parse().unwrap())
-        });
-        Some(Self {
-            head,
-            begun,
-            body_size: length.unwrap_or(0),
-        })
+        let field = |wanted: &str| {
+            head.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case(wanted).then(|| value.trim())
+            })
+        };
+        let body = match field("transfer-encoding") {
+            Some("chunked") => Body::Chunked {
+                line: Vec::new(),
+                data: 0,
+                is_last: false,
+            },
+            _ => Body::Sized(field("content-length").map_or(0, |size| size.parse().unwrap())),
+        };
+        Some(Self { head, begun, body })
     }
 }
 
@@ -439,21 +502,26 @@ impl Exchange {
         limit: u64,
         speed: Option<u64>,
     ) -> Option<()> {
-        let size = self.request.body_size.min(limit);
-        let begun = &self.request.begun;
-        let begun = begun.get(..usize::try_from(size).unwrap()).unwrap_or(begun);
-        let mut wanted = to.write_all(begun).await.is_ok();
-        let mut rest = size - begun.len() as u64;
-        let mut piece = vec![0; PIECE];
-        while rest > 0 {
-            let most = PIECE.min(usize::try_from(rest).unwrap_or(PIECE));
-            let read = client.read(&mut piece[..most]).await.ok()?;
+        let mut left = self.request.body.clone();
+        let mut allowed = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut piece = self.request.begun.clone();
+        let mut wanted = true;
+        loop {
+            piece.truncate(left.most().min(allowed));
+            left.take(&piece);
+            allowed -= piece.len();
+            wanted = wanted && to.write_all(&piece).await.is_ok();
+            pace(piece.len(), speed).await;
+            let most = PIECE.min(left.most()).min(allowed);
+            if most == 0 {
+                break;
+            }
+            piece.resize(most, 0);
+            let read = client.read(&mut piece).await.ok()?;
             if read == 0 {
                 return None;
             }
-            rest -= read as u64;
-            wanted = wanted && to.write_all(&piece[..read]).await.is_ok();
-            pace(read, speed).await;
+            piece.truncate(read);
         }
         let _ = to.flush().await;
         Some(())

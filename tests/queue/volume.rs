@@ -46,7 +46,7 @@ async fn a_hundred_thousand_files(bench: Bench) {
     assert_eq!(status[0].destinations[0].queued, FILES);
 
     let before = Instant::now();
-    for first in (1..=FILES).step_by(PAGE as usize) {
+    for first in (1..=FILES).step_by(usize::try_from(PAGE).unwrap()) {
         let page: Vec<_> = (first..first + PAGE).map(imported).collect();
         let to = opened.destination;
         ledger

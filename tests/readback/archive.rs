@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use engine::archive::{BlockInfo, ObjectIdentity, ObjectWriter};
 use engine::binlog::Scanner;
+use engine::config::EncryptionConfig;
 use engine::digest::Digest;
 use engine::keyring::{self, Keyring};
 use engine::layout::{ObjectKey, Sequence, SourceIdentity};
@@ -210,7 +211,8 @@ impl Archive {
     }
 
     fn keyring(&self) -> Keyring {
-        Keyring::open(&format!("file:{}", self.path("key").display())).unwrap()
+        let key = format!("file:{}", self.path("key").display());
+        Keyring::open(&EncryptionConfig::new(key)).unwrap()
     }
 
     fn store(&self) -> std::sync::Arc<dyn ObjectStore> {

@@ -93,6 +93,7 @@ async fn put_through(proxy: &Proxy) -> Result<(), StoreError> {
         endpoint: Some(proxy.endpoint()),
         region: None,
         credentials: Some(format!("file:{}", credentials.display())),
+        ..StoreConfig::default()
     };
     let store = connect_with_timeouts(&config, short()).unwrap();
     store.put_if_absent(&key("object"), noise(PART)).await
@@ -194,6 +195,7 @@ async fn credentials_that_are_not_there_are_said_to_be_missing() {
         endpoint: Some(proxy.endpoint()),
         region: None,
         credentials: Some("file:/nowhere/credentials".to_owned()),
+        ..StoreConfig::default()
     };
     let store = connect_with_timeouts(&config, short()).unwrap();
     let error = store.head(&key("object")).await.unwrap_err();

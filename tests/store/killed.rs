@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::store::{ObjectStore, Part, StoreConfig, UploadFacts, UploadId, connect, read_all};
 
-use crate::harness::SeaweedFs;
-use crate::{config, key, noise};
+use crate::harness::{Gcs, SeaweedFs};
+use crate::{config, gcs, key, noise};
 
 /// Set for the process that is to be killed: what to upload where.
 const VICTIM: &str = "GTIDE_TEST_UPLOAD";
@@ -45,6 +45,7 @@ fn victim_main(what: &str) {
         endpoint: optional(fields[1]),
         region: None,
         credentials: optional(fields[2]),
+        ..StoreConfig::default()
     })
     .unwrap();
     let id = UploadId::new(fields[3]);
@@ -140,4 +141,23 @@ fn an_upload_to_s3_is_taken_up_after_kill_9() {
     let test = "killed::an_upload_to_s3_is_taken_up_after_kill_9";
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(an_upload_is_taken_up_after_kill_9(test, &config));
+}
+
+#[test]
+fn an_upload_to_gcs_is_taken_up_after_kill_9() {
+    if let Ok(what) = std::env::var(VICTIM) {
+        return victim_main(&what);
+    }
+    let server = Gcs::start();
+    let config = gcs::config(&server, server.endpoint(), "killed");
+    let test = "killed::an_upload_to_gcs_is_taken_up_after_kill_9";
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(an_upload_is_taken_up_after_kill_9(test, &config));
+    let uploads = server.uploads();
+    assert_eq!(uploads.len(), 1, "{uploads:?}");
+    let twice = uploads[0].received - uploads[0].kept;
+    assert!(
+        twice <= PART_SIZE as u64,
+        "more than a part was sent twice: {twice}"
+    );
 }

@@ -14,6 +14,7 @@
 mod harness;
 
 mod faults;
+mod gcs;
 mod killed;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ fn config(server: &SeaweedFs, endpoint: String, prefix: &str) -> StoreConfig {
         endpoint: Some(endpoint),
         region: None,
         credentials: Some(format!("file:{}", server.credentials_file().display())),
+        ..StoreConfig::default()
     }
 }
 

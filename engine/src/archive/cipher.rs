@@ -4,8 +4,7 @@
 //! No (key, nonce) pair twice. [`Sealer`] owns the data key, counts the blocks itself, and is consumed
 //! by the index; the index has a nonce domain of its own.
 
-use aes_gcm::aead::AeadInOut;
-use aes_gcm::{Aes256Gcm, KeyInit};
+use gcm::NONCE_SIZE;
 
 use super::{ArchiveError, DataKey, MAX_BLOCKS, Part, TAG_SIZE};
 use crate::digest::Digest;
@@ -28,7 +27,7 @@ pub(super) enum Sealed {
 
 impl Sealed {
     /// 4 bytes of domain, 8 bytes of counter, big-endian (FORMAT.md §4.2).
-    fn nonce(self) -> [u8; 12] {
+    fn nonce(self) -> [u8; NONCE_SIZE] {
         let (domain, counter) = match self {
             Self::Block { number, .. } => (DOMAIN_BLOCK, number),
             Self::Index { .. } => (DOMAIN_INDEX, 0),
@@ -58,26 +57,23 @@ impl Sealed {
     }
 }
 
-/// A data key in use. Boxed, so that moving it leaves no copies of the round keys behind.
+/// A data key in use.
 struct Cipher {
-    aes: Box<Aes256Gcm>,
+    aes: gcm::Cipher,
     header: Digest,
 }
 
 impl Cipher {
     fn new(key: &DataKey, header: Digest) -> Self {
         Self {
-            aes: Box::new(Aes256Gcm::new(key.as_bytes().into())),
+            aes: gcm::Cipher::new(key.as_bytes()),
             header,
         }
     }
 
     fn seal(&self, sealed: Sealed, bytes: &mut [u8]) -> Tag {
         let data = sealed.associated_data(&self.header);
-        self.aes
-            .encrypt_inout_detached(&sealed.nonce().into(), &data, bytes.into())
-            .expect("no part of an object comes near GCM's limit of 64 GiB")
-            .into()
+        self.aes.seal(sealed.nonce(), &data, bytes)
     }
 }
 
@@ -142,12 +138,7 @@ impl Opener {
         let data = sealed.associated_data(&self.0.header);
         self.0
             .aes
-            .decrypt_inout_detached(
-                &sealed.nonce().into(),
-                &data,
-                (&mut *text).into(),
-                (&*tag).into(),
-            )
+            .open(sealed.nonce(), &data, text, tag)
             .map_err(|_| error())?;
         Ok(text)
     }

@@ -7,9 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use aes_gcm::aead::AeadInOut;
-use aes_gcm::{Aes256Gcm, KeyInit};
 use data_encoding::BASE64;
+use gcm::{Cipher, NONCE_SIZE};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -17,9 +16,6 @@ use super::{ArchiveError, ObjectIdentity, TAG_SIZE};
 
 /// Bytes of a key of AES-256.
 pub(crate) const KEY_SIZE: usize = 32;
-
-/// Bytes of the random nonce that a wrapped key begins with.
-const NONCE_SIZE: usize = 12;
 
 /// Bytes of a data key wrapped by a [`KeyEncryptionKey`].
 const WRAPPED_SIZE: usize = NONCE_SIZE + KEY_SIZE + TAG_SIZE;
@@ -61,6 +57,11 @@ impl DataKey {
     /// When the operating system gives no random bytes.
     pub fn generate() -> Result<Self, getrandom::Error> {
         Secret::generate().map(Self)
+    }
+
+    /// One that a key service made or opened; none when it has another size.
+    pub(crate) fn of_service(bytes: &[u8]) -> Option<Self> {
+        Some(Self(Secret::copy_of(bytes.try_into().ok()?)))
     }
 
     #[cfg(test)]
@@ -193,6 +194,10 @@ impl SealingKey {
         }
     }
 
+    pub(crate) fn data_key(&self) -> &DataKey {
+        &self.data_key
+    }
+
     /// The key-encryption key's id.
     pub fn key_id(&self) -> &KeyId {
         &self.key_id
@@ -232,9 +237,19 @@ impl KeyEncryptionKey {
     /// [`ArchiveError::Random`].
     pub fn new_data_key(&self, identity: &ObjectIdentity) -> Result<SealingKey, ArchiveError> {
         let data_key = DataKey::generate().map_err(ArchiveError::Random)?;
-        let mut nonce = [0; NONCE_SIZE];
-        getrandom::fill(&mut nonce).map_err(ArchiveError::Random)?;
-        Ok(self.seal_data_key(data_key, nonce, identity))
+        Ok(self.seal_data_key(data_key, new_nonce()?, identity))
+    }
+
+    /// Wraps the data key of an object that is sealed already, under a nonce of its own.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Random`].
+    pub fn wrap(
+        &self,
+        data_key: &DataKey,
+        identity: &ObjectIdentity,
+    ) -> Result<WrappedKey, ArchiveError> {
+        Ok(self.wrap_with(data_key, new_nonce()?, identity))
     }
 
     pub(super) fn seal_data_key(
@@ -243,22 +258,22 @@ impl KeyEncryptionKey {
         nonce: [u8; NONCE_SIZE],
         identity: &ObjectIdentity,
     ) -> SealingKey {
+        let wrapped = self.wrap_with(&data_key, nonce, identity);
+        SealingKey::new(identity.clone(), data_key, self.id.clone(), wrapped)
+    }
+
+    fn wrap_with(
+        &self,
+        data_key: &DataKey,
+        nonce: [u8; NONCE_SIZE],
+        identity: &ObjectIdentity,
+    ) -> WrappedKey {
         let mut text = Zeroizing::new(*data_key.as_bytes());
+        let data = associated_data(&self.id, identity);
         let tag = self
             .cipher()
-            .encrypt_inout_detached(
-                &nonce.into(),
-                self.associated_data(identity).as_bytes(),
-                text.as_mut_slice().into(),
-            )
-            .expect("32 bytes are below GCM's limit");
-        let wrapped = [nonce.as_slice(), text.as_slice(), tag.as_slice()].concat();
-        SealingKey::new(
-            identity.clone(),
-            data_key,
-            self.id.clone(),
-            WrappedKey(wrapped),
-        )
+            .seal(nonce, data.as_bytes(), text.as_mut_slice());
+        WrappedKey([nonce.as_slice(), text.as_slice(), &tag].concat())
     }
 
     /// Opens the envelope of an object's data key.
@@ -283,26 +298,28 @@ impl KeyEncryptionKey {
         let (text, tag) = rest.split_first_chunk::<KEY_SIZE>()?;
         let tag: &[u8; TAG_SIZE] = tag.try_into().ok()?;
         let mut key = Secret::copy_of(text);
+        let data = associated_data(&self.id, identity);
         self.cipher()
-            .decrypt_inout_detached(
-                nonce.into(),
-                self.associated_data(identity).as_bytes(),
-                key.0.as_mut_slice().into(),
-                tag.into(),
-            )
+            .open(*nonce, data.as_bytes(), key.0.as_mut_slice(), tag)
             .ok()?;
         Some(DataKey(key))
     }
 
-    fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new((&**self.secret.0).into())
+    fn cipher(&self) -> Cipher {
+        Cipher::new(&self.secret.0)
     }
+}
 
-    /// FORMAT.md §8.2. Neither the domain nor a key id contains a line feed, and the identity is last,
-    /// so no two triples give the same text.
-    fn associated_data(&self, identity: &ObjectIdentity) -> String {
-        format!("{WRAP_DOMAIN}\n{}\n{identity}", self.id)
-    }
+fn new_nonce() -> Result<[u8; NONCE_SIZE], ArchiveError> {
+    let mut nonce = [0; NONCE_SIZE];
+    getrandom::fill(&mut nonce).map_err(ArchiveError::Random)?;
+    Ok(nonce)
+}
+
+/// FORMAT.md §8.2. Neither the domain nor a key id contains a line feed, and the identity is last, so no two triples
+/// give the same text.
+pub(crate) fn associated_data(id: &KeyId, identity: &ObjectIdentity) -> String {
+    format!("{WRAP_DOMAIN}\n{id}\n{identity}")
 }
 
 impl fmt::Debug for KeyEncryptionKey {

@@ -206,7 +206,7 @@ async fn store_record(config: &Config, record: &Record, format: Format) -> anyho
     let bytes = Bytes::from(record.to_bytes().context("encode a base backup")?);
     let key = record.key();
     for destination in &config.destinations {
-        let store = store::connect(destination)?;
+        let store = store::connect(&destination.store)?;
         match store.put_if_absent(&key, bytes.clone()).await {
             Ok(()) => {}
             Err(StoreError::AlreadyExists { .. }) => compare(store.as_ref(), &key, record).await?,
@@ -243,7 +243,7 @@ async fn compare(store: &dyn ObjectStore, key: &ObjectKey, record: &Record) -> a
 async fn list(config: &Config, format: Format) -> anyhow::Result<Exit> {
     let mut records = Vec::new();
     if let Some(destination) = config.destinations.first() {
-        let store: Arc<dyn ObjectStore> = store::connect(destination)?;
+        let store: Arc<dyn ObjectStore> = store::connect(&destination.store)?;
         let prefix = ObjectKey::base_prefix(&config.cluster);
         let mut listing = store.list(&prefix, None);
         while let Some(listed) = listing.try_next().await? {

@@ -74,10 +74,10 @@ impl Init {
         config
             .destinations
             .iter()
-            .try_for_each(|store| store::connect(store).map(drop))?;
+            .try_for_each(|destination| store::connect(&destination.store).map(drop))?;
         let key = folder.join(&self.key);
         if key.exists() {
-            Keyring::open(&config.key)?;
+            Keyring::open(&config.encryption)?;
         }
         let new_key = if key.exists() {
             None

@@ -1,10 +1,13 @@
 //! `gtide run`: the archiver, as a daemon or once.
+//!
+//! To the daemon SIGHUP means: read `[encryption]` again. All else of the configuration stays as it was at the start.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Format, Global};
@@ -12,6 +15,7 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::daemon::{Archiver, Outcome, Problem};
 use crate::exit::{self, Exit};
+use crate::keyring::Keyring;
 
 /// Between two attempts to start while the database cannot be reached.
 const START_AGAIN: Duration = Duration::from_secs(10);
@@ -36,7 +40,9 @@ impl Run {
             stop_on_signals(stop.clone())?;
             if !self.once {
                 tracing::info!(config = %path.display(), "archiving");
-                run_daemon(&config, stop).await?;
+                // From now on it does not end the program.
+                let hangup = signal(SignalKind::hangup())?;
+                run_daemon(&config, &path, hangup, stop).await?;
                 tracing::info!("stopped");
                 return Ok(Exit::Ok);
             }
@@ -51,7 +57,12 @@ impl Run {
 
 /// While the database cannot be reached, opening is tried again: each time pins what the servers have closed in the
 /// meantime.
-async fn run_daemon(config: &Config, stop: CancellationToken) -> anyhow::Result<()> {
+async fn run_daemon(
+    config: &Config,
+    path: &Path,
+    hangup: Signal,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let mut told = None;
     loop {
         let opened = tokio::select! {
@@ -59,7 +70,13 @@ async fn run_daemon(config: &Config, stop: CancellationToken) -> anyhow::Result<
             () = stop.cancelled() => return Ok(()),
         };
         let error = match opened {
-            Ok(archiver) => return archiver.run(&stop).await,
+            Ok(archiver) => {
+                let keyring = Arc::clone(archiver.keyring());
+                tokio::select! {
+                    ended = archiver.run(&stop) => return ended,
+                    () = reload_keys(path, &keyring, hangup) => return Ok(()),
+                }
+            }
             Err(error) => error,
         };
         let problem = Problem::of(&error);
@@ -74,6 +91,22 @@ async fn run_daemon(config: &Config, stop: CancellationToken) -> anyhow::Result<
         tokio::select! {
             () = tokio::time::sleep(START_AGAIN) => {}
             () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// At every SIGHUP. A configuration that cannot be used changes nothing. Ends when no signal can come any more.
+async fn reload_keys(path: &Path, keyring: &Keyring, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        let read = config::ReaderConfig::load(path).map_err(anyhow::Error::from);
+        let reloaded = read.and_then(|config| Ok(keyring.reload(&config.encryption)?));
+        match reloaded {
+            Ok(()) => tracing::info!(key = keyring.current(), "read [encryption] again"),
+            Err(error) => {
+                let (_, hint) = exit::diagnose(&error);
+                let error = format!("{error:#}");
+                tracing::error!(error, hint, "[encryption] stays as it was");
+            }
         }
     }
 }

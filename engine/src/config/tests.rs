@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Config, ReaderConfig};
+use super::{Config, EncryptionConfig, ReaderConfig};
 use crate::exit::{Diagnose, Exit, chain};
 
 fn fixtures(folder: &str) -> PathBuf {
@@ -28,7 +28,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     let key = folder.join("gtide.key");
     let database = folder.join("gtide.db");
     assert_eq!(config.spool.dir, folder.join("spool"));
-    assert_eq!(config.key, format!("file:{}", key.display()));
+    assert_eq!(config.encryption.key, format!("file:{}", key.display()));
     assert_eq!(
         config.queue.database,
         format!("sqlite:{}", database.display())
@@ -44,12 +44,45 @@ fn every_key_is_read() {
     assert_eq!(config.queue.shutdown_grace, Duration::from_secs(90));
     assert_eq!(config.level, 9);
     assert_eq!((config.spool.reserve, config.spool.pin), (512 << 20, false));
-    assert_eq!(config.destinations.len(), 2);
-    let s3 = &config.destinations[0];
+    assert_eq!(config.destinations.len(), 3);
+    let required: Vec<_> = config.destinations.iter().map(|d| d.required).collect();
+    assert_eq!(required, [true, false, true]);
+    assert_eq!(config.destinations[2].store.url, "gs://backups-eu/mysql");
+    let s3 = &config.destinations[0].store;
+    assert_eq!(
+        s3.s3.role.as_deref(),
+        Some("arn:aws:iam::123456789012:role/gtide")
+    );
+    assert_eq!(s3.s3.external_id.as_deref(), Some("orders"));
+    assert_eq!(s3.s3.addressing.as_deref(), Some("virtual-host"));
+    assert!(s3.s3.dual_stack);
+    assert_eq!(s3.s3.encryption.as_deref(), Some("aws:kms"));
+    assert_eq!(s3.s3.storage_class.as_deref(), Some("STANDARD_IA"));
+    assert_eq!(s3.s3.tags["team"], "dba");
+    assert_eq!(s3.s3.object_lock.as_deref(), Some("governance"));
+    assert_eq!(s3.s3.retain_days, Some(35));
+    assert_eq!(s3.s3.renew_ahead, Some(Duration::from_mins(2)));
     assert_eq!(s3.region.as_deref(), Some("eu-central-1"));
     assert_eq!(
         s3.credentials.as_deref(),
         Some("file:/etc/gtide/credentials")
+    );
+}
+
+#[test]
+fn old_keys_and_a_key_service_are_read() {
+    let config = Config::load(&fixtures("valid/kms.toml")).unwrap();
+    assert_eq!(
+        config.encryption,
+        EncryptionConfig {
+            key: "aws-kms:alias/gtide".to_owned(),
+            old_keys: vec![
+                "file:/etc/gtide/2025.key".to_owned(),
+                "gcp-kms:projects/p/locations/eu/keyRings/r/cryptoKeys/k".to_owned(),
+            ],
+            endpoint: Some("https://kms.example.net".to_owned()),
+            credentials: Some("profile:gtide".to_owned()),
+        }
     );
 }
 

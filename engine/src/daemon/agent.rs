@@ -2,37 +2,48 @@
 //!
 //! A report that cannot be written is not missed by anyone but `gtide status`, which then shows the agent as silent.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::parts::Parts;
 use crate::exit;
-use crate::ledger::{AgentReport, Paused, REPORT_EVERY};
+use crate::ledger::{AgentReport, Paused, REPORT_EVERY, SourceId};
 use crate::spool::SpoolError;
+
+/// A source that was taken or lost is reported this soon.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Reports until `stop` fires, then takes the report back. An archiver that only stands by has nothing to report: its
 /// spool may be that of the one that works.
 pub(super) async fn keep_reporting(parts: Arc<Parts>, stop: CancellationToken) {
     let started = parts.clock.now();
     let every = Duration::try_from(REPORT_EVERY).unwrap_or_default();
-    let mut is_reported = false;
+    // What was reported last, and when.
+    let mut reported: Option<(BTreeSet<SourceId>, Instant)> = None;
     loop {
-        if !parts.owned().is_empty() {
+        let owned: BTreeSet<_> = parts.owned().keys().copied().collect();
+        if owned.is_empty() {
+            if reported.take().is_some() {
+                retire(&parts, started).await;
+            }
+        } else if reported
+            .as_ref()
+            .is_none_or(|(last, at)| last != &owned || at.elapsed() >= every)
+        {
             report(&parts, started).await;
-            is_reported = true;
-        } else if is_reported {
-            retire(&parts, started).await;
-            is_reported = false;
+            reported = Some((owned, Instant::now()));
         }
         tokio::select! {
             () = stop.cancelled() => break,
-            () = tokio::time::sleep(every) => {}
+            () = tokio::time::sleep(LOOK) => {}
         }
     }
-    if is_reported {
+    if reported.is_some() {
         retire(&parts, started).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Lets go of pins and sealed objects once their files are committed everywhere.
+//! Lets go of pins and sealed objects once their files are archived.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +16,9 @@ use crate::spool::SpoolError;
 /// The spool is cleared this often at most, and this soon after a commit.
 const CLEAR_EVERY: Duration = Duration::from_secs(1);
 
+/// What is held for a destination that is not required is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+
 /// Why something stays in the spool.
 #[derive(Debug, thiserror::Error)]
 enum ClearError {
@@ -25,7 +28,7 @@ enum ClearError {
     Spool(#[from] SpoolError),
 }
 
-/// Lets go of files soon after they are committed everywhere.
+/// Lets go of files soon after they are archived, and of those that were held longer when their time has come.
 pub(super) async fn keep_spool_clear(parts: Arc<Parts>, stop: CancellationToken) {
     let mut seen = 0;
     loop {
@@ -34,6 +37,7 @@ pub(super) async fn keep_spool_clear(parts: Arc<Parts>, stop: CancellationToken)
         tokio::select! {
             () = stop.cancelled() => return,
             done = parts.queue.committed_after(seen) => seen = done,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -54,12 +58,12 @@ async fn clear(
     parts: &Parts,
     sources: &HashMap<SourceId, SourceIdentity>,
 ) -> Result<(), ClearError> {
-    let destinations = parts.destination_ids();
+    let release = parts.release();
     for key in parts.ledger.sealed_files().await? {
         let Some(source) = sources.get(&key.source) else {
             continue;
         };
-        if !parts.ledger.is_committed_at(key, &destinations).await? {
+        if !release.is_due(&parts.ledger, key).await? {
             continue;
         }
         if let Some(file) = parts.ledger.file(key).await? {

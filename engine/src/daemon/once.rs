@@ -59,7 +59,7 @@ struct Run {
 struct Work {
     tenure: Arc<Tenure>,
     opened: Vec<DestinationId>,
-    /// Files committed everywhere before this run.
+    /// Files archived before this run.
     before: u64,
 }
 
@@ -196,7 +196,9 @@ impl Run {
         for work in &self.works {
             let archived = work.tenure.archived_files().await?;
             self.outcome.archived += archived.saturating_sub(work.before);
-            self.outcome.add_settled(work.tenure.source, settled);
+            let required = self.parts.required_ids();
+            self.outcome
+                .add_settled(work.tenure.source, settled, &required);
         }
         self.outcome.watermark = tenure.watermark().await?.map(|sequence| sequence.0);
         self.outcome.gaps = tenure.gaps().await?;
@@ -231,7 +233,11 @@ async fn open_all(tenure: &Tenure) -> (Vec<DestinationId>, Vec<Problem>) {
             Err(error) => {
                 let problem = Problem::of(&error);
                 trouble.set(problem.clone()).await;
-                Err(problem)
+                Err(if destination.required {
+                    problem
+                } else {
+                    problem.harmless()
+                })
             }
         }
     });

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::exit::{self, Exit};
 use crate::layout::SourceIdentity;
-use crate::ledger::{SourceId, Trouble};
+use crate::ledger::{DestinationId, Route, SourceId, Trouble};
 use crate::queue::Settled;
 
 /// What became of all sources.
@@ -20,9 +20,9 @@ pub struct Outcome {
 pub struct SourceOutcome {
     /// The source's name.
     pub name: String,
-    /// Files committed in this run, at every destination.
+    /// Files committed in this run, at every required destination.
     pub archived: u64,
-    /// The highest sequence up to which everything is committed at every destination.
+    /// The highest sequence up to which everything is committed at every required destination.
     pub watermark: Option<u64>,
     /// The file that the server writes to, left alone.
     pub active: Option<String>,
@@ -51,6 +51,14 @@ impl Problem {
             error: format!("{error:#}"),
             hint,
             exit,
+        }
+    }
+
+    /// The same where it keeps no file from being archived: it is told, and calls for no exit code.
+    pub(super) fn harmless(self) -> Self {
+        Self {
+            exit: Exit::Ok,
+            ..self
         }
     }
 
@@ -115,27 +123,44 @@ impl SourceOutcome {
     }
 
     /// Adds the files that are stalled.
-    pub(super) fn add_settled(&mut self, source: SourceId, settled: &Settled) {
+    pub(super) fn add_settled(
+        &mut self,
+        source: SourceId,
+        settled: &Settled,
+        required: &[DestinationId],
+    ) {
+        let of_route = |problem: Problem, route: Route| {
+            if required.contains(&route.destination) {
+                problem
+            } else {
+                problem.harmless()
+            }
+        };
         let stalled = settled
             .stalled
             .iter()
             .filter(|file| file.route.source == source);
         let mut stalled: Vec<_> = stalled.collect();
         stalled.sort_by_key(|file| file.sequence);
-        self.problems
-            .extend(stalled.into_iter().map(|file| Problem {
+        self.problems.extend(stalled.into_iter().map(|file| {
+            let problem = Problem {
                 error: file.failure.message.clone(),
                 hint: file.failure.hint.clone(),
                 exit: file.failure.exit,
-            }));
+            };
+            of_route(problem, file.route)
+        }));
         let down = settled
             .down
             .iter()
             .filter(|(lane, _)| lane.route.source == source);
-        self.problems.extend(down.map(|(lane, error)| Problem {
-            error: format!("lane {lane}: {error}"),
-            hint: Some("check the queue's database and its disk".to_owned()),
-            exit: Exit::Transient,
+        self.problems.extend(down.map(|(lane, error)| {
+            let problem = Problem {
+                error: format!("lane {lane}: {error}"),
+                hint: Some("check the queue's database and its disk".to_owned()),
+                exit: Exit::Transient,
+            };
+            of_route(problem, lane.route)
         }));
     }
 

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::spool_lock::{self, Lock, SpoolLock};
 use crate::clock::Clock;
-use crate::config::{Config, SourceConfig};
+use crate::config::{Config, DestinationConfig, SourceConfig};
 use crate::exit::{Exit, Failure};
 use crate::keyring::Keyring;
 use crate::layout::{ClusterName, SourceIdentity};
 use crate::ledger::{DestinationId, Ledger, LedgerError, Route, SourceId, agent_key};
 use crate::queue::{Claim, Claims, Ownership, Queue, QueueConfig};
 use crate::spool::Spool;
-use crate::store::{self, ObjectStore};
-use crate::watch;
+use crate::store::{self, ObjectStore, StoreError};
+use crate::watch::{self, Release};
 
 /// Everything but the sources themselves.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ pub(super) struct Parts {
 pub(super) struct Destination {
     pub(super) id: DestinationId,
     pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) required: bool,
 }
 
 /// The right to archive one source with this database and this spool, until it is dropped.
@@ -73,17 +74,22 @@ impl Parts {
         clock: Arc<dyn Clock>,
         include_last: bool,
     ) -> anyhow::Result<Self> {
-        let keyring = Arc::new(Keyring::open(&config.key)?);
-        let stores = config.destinations.iter().map(store::connect);
-        let stores: Vec<_> = stores.collect::<Result<_, _>>()?;
+        let keyring = Arc::new(Keyring::open(&config.encryption)?);
+        let connect = |d: &DestinationConfig| Ok((store::connect(&d.store)?, d.required));
+        let stores = config.destinations.iter().map(connect);
+        let stores: Vec<_> = stores.collect::<Result<_, StoreError>>()?;
         let spool = Spool::open(&config.spool)?;
         let claims = Claims::open(&config.queue.database).await?;
         let queue = open_queue(config, Arc::clone(&clock)).await?;
         let ledger = queue.ledger().clone();
         let mut destinations = Vec::new();
-        for store in stores {
+        for (store, required) in stores {
             let id = ledger.destination(store.url()).await?;
-            destinations.push(Destination { id, store });
+            destinations.push(Destination {
+                id,
+                store,
+                required,
+            });
         }
         let host = rustix::system::uname();
         let host = host.nodename().to_string_lossy().into_owned();
@@ -171,8 +177,23 @@ impl Parts {
         }
     }
 
-    pub(super) fn destination_ids(&self) -> Vec<DestinationId> {
+    fn destination_ids(&self) -> Vec<DestinationId> {
         self.destinations.iter().map(|d| d.id).collect()
+    }
+
+    /// Those that must have a file before it counts as archived.
+    pub(super) fn required_ids(&self) -> Vec<DestinationId> {
+        let required = self.destinations.iter().filter(|d| d.required);
+        required.map(|d| d.id).collect()
+    }
+
+    /// When something held is not needed any more.
+    pub(super) fn release(&self) -> Release {
+        Release {
+            destinations: self.destination_ids(),
+            required: self.required_ids(),
+            clock: Arc::clone(&self.clock),
+        }
     }
 
     /// The sources that this process owns now.

@@ -78,7 +78,7 @@ impl Tenure {
         Pins {
             identity: self.identity.clone(),
             source: self.source,
-            destinations: self.parts.destination_ids(),
+            release: self.parts.release(),
             spool: self.parts.spool.clone(),
             queue: Arc::clone(&self.parts.queue),
         }
@@ -169,37 +169,37 @@ impl Tenure {
             .await
     }
 
-    /// Up to where everything is committed at every destination; none where one of them has nothing.
+    /// Up to where everything is committed at every required destination; none where one of them has nothing.
     ///
     /// # Errors
     /// What the database says.
     pub(super) async fn watermark(&self) -> Result<Option<Sequence>, LedgerError> {
         let mut lowest = Some(Sequence::MAX);
-        for id in self.parts.destination_ids() {
+        for id in self.parts.required_ids() {
             lowest = lowest.min(self.parts.ledger.watermark(self.source, id).await?);
         }
         Ok(lowest)
     }
 
-    /// Files committed at the destination that has fewest.
+    /// Files committed at the required destination that has fewest.
     ///
     /// # Errors
     /// What the database says.
     pub(super) async fn archived_files(&self) -> Result<u64, LedgerError> {
         let mut fewest = u64::MAX;
-        for id in self.parts.destination_ids() {
+        for id in self.parts.required_ids() {
             fewest = fewest.min(self.parts.ledger.commit_count(self.source, id).await?);
         }
         Ok(fewest)
     }
 
-    /// Sequences missing between committed files at any destination: first and last of each run.
+    /// Sequences missing between committed files at any required destination: first and last of each run.
     ///
     /// # Errors
     /// What the database says.
     pub(super) async fn gaps(&self) -> Result<Vec<(u64, u64)>, LedgerError> {
         let mut gaps = BTreeSet::new();
-        for id in self.parts.destination_ids() {
+        for id in self.parts.required_ids() {
             let missing = self.parts.ledger.gaps(self.source, id).await?;
             gaps.extend(missing.iter().map(|gap| (gap.start().0, gap.end().0)));
         }
@@ -211,7 +211,7 @@ impl Tenure {
     /// # Errors
     /// What the database says.
     pub(super) async fn has_history(&self) -> Result<bool, LedgerError> {
-        for id in self.parts.destination_ids() {
+        for id in self.parts.release().destinations {
             let head = self.parts.ledger.chain_head(self.source, id).await?;
             if head.is_some() {
                 return Ok(true);

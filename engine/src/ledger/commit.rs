@@ -52,6 +52,17 @@ pub struct ImportedCommit {
     pub committed_at: Timestamp,
 }
 
+/// A commit as it is recorded, for one file at one destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    /// Digest of its manifest entry's bytes.
+    pub entry_sha256: Digest,
+    /// Digest of the binlog file.
+    pub plain_sha256: Digest,
+    /// When it was committed.
+    pub committed_at: Timestamp,
+}
+
 /// The last file committed at a destination: what the next manifest entry links to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainHead {
@@ -335,18 +346,18 @@ impl Ledger {
         tx.commit().await
     }
 
-    /// Digest of a committed file's content, if it is committed at this destination.
+    /// The commit of a file at a destination; none while it is not committed there.
     ///
     /// # Errors
     /// [`LedgerError::Database`], [`LedgerError::Damaged`].
-    pub async fn committed_digest(
+    pub async fn commit(
         &self,
         key: FileKey,
         destination: DestinationId,
-    ) -> Result<Option<Digest>, LedgerError> {
-        let digest: Option<Vec<u8>> = on!(self, |db| {
-            sqlx::query_scalar(
-                "SELECT plain_sha256 FROM commits
+    ) -> Result<Option<Commit>, LedgerError> {
+        let row: Option<(Vec<u8>, Vec<u8>, i64)> = on!(self, |db| {
+            sqlx::query_as(
+                "SELECT entry_sha256, plain_sha256, committed_at FROM commits
                  WHERE source = $1 AND destination = $2 AND sequence = $3",
             )
             .bind(key.source.stored())
@@ -356,7 +367,14 @@ impl Ledger {
             .await
         })
         .map_err(LedgerError::database("read a commit"))?;
-        digest.map(read_digest).transpose()
+        let Some((entry, plain, at)) = row else {
+            return Ok(None);
+        };
+        Ok(Some(Commit {
+            entry_sha256: read_digest(entry)?,
+            plain_sha256: read_digest(plain)?,
+            committed_at: time(at, "a commit's time")?,
+        }))
     }
 
     /// The last file committed at a destination: the highest sequence, gaps below it or not.

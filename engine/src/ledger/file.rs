@@ -166,6 +166,13 @@ pub(super) const WAITING_FILES: &str = "SELECT sequence, name, path FROM files f
          LIMIT 1) IS NULL
      ORDER BY sequence";
 
+pub(super) const ARCHIVED_FILES: &str = "SELECT sequence, name, size FROM files f
+     WHERE source = $1 AND sequence > $2
+       AND (SELECT 1 FROM destinations d JOIN commits c
+         ON c.source = f.source AND c.destination = d.id AND c.sequence = f.sequence
+         LIMIT 1) IS NOT NULL
+     ORDER BY sequence";
+
 pub(super) const PREVIOUS_FILE: &str =
     "SELECT max(sequence) FROM files WHERE source = $1 AND sequence < $2";
 
@@ -412,21 +419,55 @@ impl Ledger {
             .collect()
     }
 
-    /// Whether a file is committed at all of these destinations.
+    /// When a file had been committed at all of these destinations; none while it lacks at one of them.
     ///
     /// # Errors
-    /// [`LedgerError::Database`].
-    pub async fn is_committed_at(
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn committed_at_all(
         &self,
         key: FileKey,
         destinations: &[DestinationId],
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<Option<Timestamp>, LedgerError> {
+        let mut last = None;
         for &destination in destinations {
-            if self.committed_digest(key, destination).await?.is_none() {
-                return Ok(false);
-            }
+            let Some(commit) = self.commit(key, destination).await? else {
+                return Ok(None);
+            };
+            last = last.max(Some(commit.committed_at));
         }
-        Ok(true)
+        Ok(last)
+    }
+
+    /// The files of a source behind `sequence` that are committed anywhere, ascending, as they are known without their
+    /// server: without path and fingerprint.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn archived_files(
+        &self,
+        source: SourceId,
+        behind: Sequence,
+    ) -> Result<Vec<NewFile>, LedgerError> {
+        let rows: Vec<(i64, String, i64)> = on!(self, |db| {
+            sqlx::query_as(ARCHIVED_FILES)
+                .bind(source.stored())
+                .bind(stored(behind.0))
+                .fetch_all(db)
+                .await
+        })
+        .map_err(LedgerError::database("list archived files"))?;
+        rows.into_iter()
+            .map(|(sequence, name, size)| {
+                let sequence = Sequence(unsigned(sequence, "a sequence")?);
+                Ok(NewFile {
+                    key: FileKey { source, sequence },
+                    name,
+                    path: None,
+                    size: unsigned(size, "a file's size")?,
+                    fingerprint: None,
+                })
+            })
+            .collect()
     }
 
     /// The files that are sealed in the spool, as far as the ledger knows.

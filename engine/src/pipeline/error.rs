@@ -83,6 +83,24 @@ pub enum PipelineError {
         /// The digest of the local file.
         local: Digest,
     },
+    /// An entry was committed and is another one now.
+    #[error("{key}: has sha256 {found}, and {committed} was committed")]
+    Replaced {
+        /// The entry.
+        key: ObjectKey,
+        /// The digest of the entry that was committed.
+        committed: Digest,
+        /// The digest of what is there.
+        found: Digest,
+    },
+    /// An object is not as its entry says.
+    #[error("{url}: {key} does not have the size and the CRC32C of its entry")]
+    Damaged {
+        /// The destination.
+        url: String,
+        /// The object.
+        key: ObjectKey,
+    },
     /// Later files are committed already.
     #[error(
         "{key}: sequence {head} is committed already, and the chain cannot take this one in any more"
@@ -124,6 +142,8 @@ impl PipelineError {
             | Self::ReadBack { .. }
             | Self::ObjectConflict { .. }
             | Self::EntryConflict { .. }
+            | Self::Replaced { .. }
+            | Self::Damaged { .. }
             | Self::Late { .. }
             | Self::Unconfigured { .. }
             | Self::Forgotten
@@ -144,8 +164,10 @@ impl Diagnose for PipelineError {
             Self::Spool(error) => error.exit(),
             Self::Spooled { .. } | Self::Forgotten | Self::Payload(_) => Exit::Unexpected,
             Self::Vanished { .. } => Exit::Transient,
-            Self::ReadBack { .. } => Exit::Corrupt,
-            Self::ObjectConflict { .. } | Self::EntryConflict { .. } => Exit::Conflict,
+            Self::ReadBack { .. } | Self::Damaged { .. } => Exit::Corrupt,
+            Self::ObjectConflict { .. } | Self::EntryConflict { .. } | Self::Replaced { .. } => {
+                Exit::Conflict
+            }
             Self::Late { .. } => Exit::Gap,
             Self::Unconfigured { .. } => Exit::Usage,
             Self::Stopping => Exit::Interrupted,
@@ -171,6 +193,11 @@ impl Diagnose for PipelineError {
             Self::ObjectConflict { .. } | Self::EntryConflict { .. } => Some(
                 "nothing was overwritten: after RESET BINARY LOGS AND GTIDS, a restore or a clone, raise \
                  `incarnation` of this [[source]] by one; otherwise two servers share one server_uuid"
+                    .to_owned(),
+            ),
+            Self::Replaced { .. } | Self::Damaged { .. } => Some(
+                "it was to be read back for another destination: `gtide-restore verify` tells what else is not sound \
+                 there; restore it from the bucket's older versions"
                     .to_owned(),
             ),
             Self::Unconfigured { .. } => {

@@ -82,7 +82,7 @@ async fn is_orphan(
         source: route.source,
         sequence,
     };
-    let committed = ledger.committed_digest(file, route.destination).await?;
+    let committed = ledger.commit(file, route.destination).await?;
     if committed.is_some() {
         return Ok(true);
     }

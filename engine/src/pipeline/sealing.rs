@@ -1,7 +1,8 @@
 //! A file's sealed object: the one that an earlier attempt left in the spool, or a new one.
 //!
 //! # Owns
-//! The durable step *seal*. It is done once per file, whichever destination's job comes first.
+//! The durable step *seal*. It is done once per file, whichever destination's job comes first; what a destination has
+//! already is not sealed again for another one (`recall`).
 //!
 //! # Invariants
 //! - A spooled object is used when its SHA-256 is the one recorded: what is uploaded is what was sealed, byte by
@@ -84,6 +85,9 @@ impl Pipeline {
         }
         if file.sealed.is_some() {
             self.forget_sealing(subject.file).await?;
+        }
+        if let Some(sealed) = self.recall(subject, &file).await? {
+            return Ok((sealed, Origin::Spool));
         }
         let sealed = self.seal_where_there_is_room(subject, &file, path).await?;
         tell_what_is_odd(subject, &sealed);
@@ -233,7 +237,10 @@ impl Pipeline {
 
     /// Sizes of the files before this one that are neither sealed nor committed where this one goes. They are in
     /// other lanes' hands, so there are fewer than lanes.
-    async fn unsealed_before(&self, subject: Subject<'_>) -> Result<Vec<u64>, PipelineError> {
+    pub(super) async fn unsealed_before(
+        &self,
+        subject: Subject<'_>,
+    ) -> Result<Vec<u64>, PipelineError> {
         let Route {
             source,
             destination,
@@ -259,7 +266,7 @@ impl Pipeline {
 }
 
 impl Sealed {
-    fn payload(&self) -> Result<SealedPayload, PipelineError> {
+    pub(super) fn payload(&self) -> Result<SealedPayload, PipelineError> {
         serde_json::to_string(self)
             .map(SealedPayload)
             .map_err(PipelineError::Payload)
@@ -296,7 +303,7 @@ fn tell_what_is_odd(subject: Subject<'_>, sealed: &Sealed) {
 }
 
 /// Runs `work` where it may block. A panic in it goes on here.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, PipelineError> {
     match tokio::task::spawn_blocking(work).await {

@@ -26,7 +26,8 @@
 //!
 //! # Limits
 //! One part of an object in memory and under way at a time, so that a kill costs one part at most; lanes are what
-//! runs side by side. Part counts and sizes are the store's.
+//! runs side by side. Parts go in ascending order: some stores take them in no other
+//! ([`UploadKind`](crate::store::UploadKind)). Part counts and sizes are the store's.
 
 mod readback;
 
@@ -66,7 +67,7 @@ pub struct Upload<'a> {
     /// The source's name, for the log.
     pub source: &'a str,
     /// Where to.
-    pub store: &'a dyn ObjectStore,
+    pub store: &'a Arc<dyn ObjectStore>,
     /// The destination in the ledger.
     pub destination: DestinationId,
     /// The file in the ledger.
@@ -82,7 +83,7 @@ pub struct Upload<'a> {
     /// The upload id's home.
     pub ledger: &'a Ledger,
     /// For reading back another sealing.
-    pub keyring: &'a Keyring,
+    pub keyring: &'a Arc<Keyring>,
     /// Fires when no further call is to be begun.
     pub stop: &'a CancellationToken,
 }

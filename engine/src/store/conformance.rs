@@ -45,6 +45,7 @@ pub async fn all(connect: Connect<'_>, prefix: &str) {
     listings::folders_are_listed(&at("folders")).await;
     uploads::an_upload_becomes_an_object(&at("upload")).await;
     uploads::an_upload_outlives_its_client(connect, &at("resume")).await;
+    uploads::a_stream_goes_on_where_it_ended(connect, &at("stream")).await;
     uploads::an_upload_never_overwrites(&at("upload-taken")).await;
     uploads::an_aborted_upload_is_gone(&at("abort")).await;
     uploads::wrong_bytes_are_refused(&at("wrong-bytes")).await;

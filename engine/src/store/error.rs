@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::cloud::SettingsError;
 use crate::exit::{Diagnose, Exit};
 use crate::layout::ObjectKey;
 use crate::retry::RetryClass;
@@ -259,17 +260,23 @@ impl ServiceFailure {
             | "ServiceUnavailable"
             | "OperationAborted"
             | "ConditionalRequestConflict"
-            | "BadDigest" => Meaning::Passing,
-            "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" => {
-                Meaning::Expired
-            }
+            | "BadDigest"
+            // Google's reasons, from here on in each group.
+            | "backendError"
+            | "conflict"
+            | "internalError"
+            | "rateLimitExceeded"
+            | "userRateLimitExceeded"
+            | "uploadBrokenConnection" => Meaning::Passing,
+            "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired"
+            | "authError" => Meaning::Expired,
             "RequestTimeTooSkewed" | "RequestExpired" => Meaning::Clock,
             "AccessDenied"
             | "SignatureDoesNotMatch"
             | "InvalidAccessKeyId"
             | "AllAccessDisabled"
             | "AccountProblem" => Meaning::Denied,
-            "NoSuchBucket" => Meaning::NoBucket,
+            "NoSuchBucket" | "bucketNotFound" => Meaning::NoBucket,
             "PermanentRedirect" | "AuthorizationHeaderMalformed" => Meaning::OtherRegion,
             "NotImplemented" => Meaning::NotImplemented,
             code if code.starts_with("KMS.") => Meaning::Kms,
@@ -321,6 +328,12 @@ impl ServiceFailure {
             Meaning::Kms => "check the bucket's default encryption key and the right to use it",
         };
         Some(hint.to_owned())
+    }
+}
+
+impl From<SettingsError> for StoreError {
+    fn from(SettingsError { what, hint }: SettingsError) -> Self {
+        Self::Config { what, hint }
     }
 }
 
@@ -431,7 +444,7 @@ impl Diagnose for StoreError {
             }
             Self::Service { failure, .. } => return failure.hint(),
             Self::Credentials { .. } => {
-                "set `credentials` of the destination, or the AWS environment variables, and check that they can be read"
+                "set `credentials` of the destination, or the cloud's own environment variables, and check that they can be read"
             }
             Self::Transport { .. } | Self::Stalled { .. } => {
                 "check the network and the `endpoint`; it is safe to try again"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::{MAX_KEY_LEN, StoreConfig, StoreError};
+use super::{MAX_KEY_LEN, S3Settings, StoreConfig, StoreError};
 use crate::layout::ObjectKey;
 
 /// The directory at the root of a `file://` store where everything unfinished lives. No key may lead
@@ -26,7 +26,9 @@ pub(super) enum Location {
         url: String,
     },
     /// `s3://bucket/prefix`
-    Bucket(Bucket),
+    S3(Bucket),
+    /// `gs://bucket/prefix`
+    Gcs(Bucket),
 }
 
 /// A bucket and the prefix of all keys in it.
@@ -51,7 +53,7 @@ impl Location {
         let Some((scheme, rest)) = text.split_once("://") else {
             return refuse(
                 "not the URL of a store",
-                "write file:///absolute/path or s3://bucket/prefix",
+                "write file:///absolute/path, s3://bucket/prefix or gs://bucket/prefix",
             );
         };
         match scheme {
@@ -59,7 +61,7 @@ impl Location {
                 "names a host, not a directory",
                 "a local directory has three slashes: file:///absolute/path",
             ),
-            "file" | "s3" => match Url::parse(text) {
+            "file" | "s3" | "gs" => match Url::parse(text) {
                 Ok(url) if url.query().is_some() || url.fragment().is_some() => refuse(
                     "a store's URL has no query and no fragment",
                     "write '?' as %3F and '#' as %23",
@@ -69,16 +71,13 @@ impl Location {
                     "credentials go into `credentials`, an address into `endpoint`",
                 ),
                 Ok(url) if scheme == "file" => Self::directory(&url),
-                Ok(url) => Self::bucket(&url),
+                Ok(url) if scheme == "s3" => Bucket::of(&url).map(Self::S3),
+                Ok(url) => Bucket::of(&url).map(Self::Gcs),
                 Err(error) => refuse(&error.to_string(), "write it as any URL, percent-encoded"),
             },
-            "gs" => refuse(
-                "Google Cloud Storage is not supported yet in this version",
-                "use an s3:// or file:// destination",
-            ),
             _ => refuse(
                 "no store has this scheme",
-                "the schemes are file:// and s3://",
+                "the schemes are file://, s3:// and gs://",
             ),
         }
     }
@@ -104,11 +103,14 @@ impl Location {
             url: url.into(),
         })
     }
+}
 
-    fn bucket(url: &Url) -> Result<Self, StoreError> {
+impl Bucket {
+    fn of(url: &Url) -> Result<Self, StoreError> {
+        let scheme = url.scheme();
         let refuse = |what: &str| StoreError::Config {
             what: format!("{url}: {what}"),
-            hint: "write s3://bucket/prefix".to_owned(),
+            hint: format!("write {scheme}://bucket/prefix"),
         };
         let name = url.host_str().unwrap_or_default();
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
@@ -121,8 +123,8 @@ impl Location {
         if let Some(defect) = (!prefix.is_empty()).then(|| key_defect(prefix)).flatten() {
             return Err(refuse(&format!("the prefix {defect}")));
         }
-        let url = format!("s3://{name}/{prefix}");
-        Ok(Self::Bucket(Bucket {
+        let url = format!("{scheme}://{name}/{prefix}");
+        Ok(Self {
             name: name.to_owned(),
             prefix: if prefix.is_empty() {
                 String::new()
@@ -130,7 +132,35 @@ impl Location {
                 format!("{prefix}/")
             },
             url: url.trim_end_matches('/').to_owned(),
-        }))
+        })
+    }
+
+    /// The key as the service knows it.
+    pub(super) fn full_key(&self, key: &ObjectKey) -> String {
+        self.full_prefix(key.as_str())
+    }
+
+    /// The beginning of keys as the service knows them.
+    pub(super) fn full_prefix(&self, prefix: &str) -> String {
+        format!("{}{prefix}", self.prefix)
+    }
+
+    /// The key as the contract knows it. `None`: the service listed what was not asked for.
+    pub(super) fn key_of(&self, full: &str) -> Option<ObjectKey> {
+        let key = full.strip_prefix(&self.prefix)?;
+        Some(ObjectKey::from_listing(key))
+    }
+
+    /// A look at the key, before it is sent anywhere.
+    pub(super) fn check(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        check_key(key)?;
+        if self.full_key(key).len() > MAX_KEY_LEN {
+            return Err(StoreError::InvalidKey {
+                key: key.clone(),
+                reason: "has more than 1,024 bytes with the prefix before it",
+            });
+        }
+        Ok(())
     }
 }
 
@@ -146,8 +176,33 @@ fn shown(text: &str) -> String {
     }
 }
 
+/// `gs://` buckets are found by their name alone.
+pub(super) fn refuse_region(config: &StoreConfig) -> Result<(), StoreError> {
+    refuse_s3_settings(config)?;
+    match config.region {
+        None => Ok(()),
+        Some(_) => Err(StoreError::Config {
+            what: format!("{}: `region` has no meaning for a gs:// bucket", config.url),
+            hint: "remove `region`: a bucket of this kind is found by its name".to_owned(),
+        }),
+    }
+}
+
+fn refuse_s3_settings(config: &StoreConfig) -> Result<(), StoreError> {
+    if config.s3 == S3Settings::default() {
+        return Ok(());
+    }
+    Err(StoreError::Config {
+        what: format!("{}: has settings that only s3:// buckets have", config.url),
+        hint: "remove role, external-id, renew-ahead, addressing, dual-stack, sse, storage-class, tags, object-lock, \
+               retain-days"
+            .to_owned(),
+    })
+}
+
 /// `file://` has no use for these, and whoever sets them means something else.
-pub(super) fn refuse_s3_settings(config: &StoreConfig) -> Result<(), StoreError> {
+pub(super) fn refuse_cloud_settings(config: &StoreConfig) -> Result<(), StoreError> {
+    refuse_s3_settings(config)?;
     let settings = [
         ("endpoint", &config.endpoint),
         ("region", &config.region),
@@ -157,7 +212,7 @@ pub(super) fn refuse_s3_settings(config: &StoreConfig) -> Result<(), StoreError>
         None => Ok(()),
         Some((name, _)) => Err(StoreError::Config {
             what: format!("{}: `{name}` has no meaning for a directory", config.url),
-            hint: format!("remove `{name}`, or use an s3:// URL"),
+            hint: format!("remove `{name}`, or use an s3:// or gs:// URL"),
         }),
     }
 }
@@ -211,13 +266,13 @@ mod tests {
     fn directory(url: &str) -> (String, String) {
         match Location::parse(url).unwrap() {
             Location::Directory { path, url } => (path.to_str().unwrap().to_owned(), url),
-            other @ Location::Bucket(_) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
     fn bucket(url: &str) -> Bucket {
         match Location::parse(url).unwrap() {
-            Location::Bucket(bucket) => bucket,
+            Location::S3(bucket) | Location::Gcs(bucket) => bucket,
             other @ Location::Directory { .. } => panic!("{other:?}"),
         }
     }
@@ -254,6 +309,14 @@ mod tests {
     }
 
     #[test]
+    fn gs_urls_are_a_bucket_and_a_prefix_too() {
+        assert!(matches!(
+            Location::parse("gs://my_bucket-1/mysql/").unwrap(),
+            Location::Gcs(bucket) if bucket.prefix == "mysql/" && bucket.url == "gs://my_bucket-1/mysql"
+        ));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_with_a_hint() {
         for (url, hint) in [
             ("/srv/archive", "file:///absolute/path"),
@@ -264,8 +327,9 @@ mod tests {
             ("file:///", "file:///absolute/path"),
             ("file:///a#b", "%23"),
             ("file:///a?b", "%3F"),
-            ("gs://bucket/prefix", "s3://"),
-            ("https://bucket.s3.amazonaws.com/", "file:// and s3://"),
+            ("gs://", "gs://bucket/prefix"),
+            ("gs://bucket/a//b", "gs://bucket/prefix"),
+            ("https://bucket.s3.amazonaws.com/", "s3:// and gs://"),
             ("s3://", "s3://bucket/prefix"),
             ("s3://ab", "s3://bucket/prefix"),
             ("s3://bucket/a//b", "s3://bucket/prefix"),
@@ -299,9 +363,9 @@ mod tests {
             url: "file:///srv/archive".to_owned(),
             ..StoreConfig::default()
         };
-        assert!(refuse_s3_settings(&config).is_ok());
+        assert!(refuse_cloud_settings(&config).is_ok());
         config.region = Some("eu-west-1".to_owned());
-        let error = refuse_s3_settings(&config).unwrap_err();
+        let error = refuse_cloud_settings(&config).unwrap_err();
         assert!(error.to_string().contains("`region`"), "{error}");
     }
 

@@ -28,6 +28,7 @@ mod date;
 mod download;
 mod failure;
 mod multipart;
+mod options;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,11 +43,11 @@ use futures::{StreamExt, TryStreamExt};
 
 use self::connection::Connection;
 use self::failure::Failing;
-use super::location::{Bucket, check_key, object_url};
+use self::options::Options;
+use super::location::{Bucket, object_url};
 use super::{
-    ByteStream, ListedObject, MAX_KEY_LEN, ObjectMeta, ObjectStore, Operation, Part, PartReceipt,
-    PendingUpload, StoreConfig, StoreError, Timeouts, UploadFacts, UploadId, crc32c_from_base64,
-    crc32c_to_base64,
+    ByteStream, ListedObject, ObjectMeta, ObjectStore, Operation, Part, PartReceipt, PendingUpload,
+    StoreConfig, StoreError, Timeouts, UploadFacts, UploadId, crc32c_from_base64, crc32c_to_base64,
 };
 use crate::layout::ObjectKey;
 
@@ -58,6 +59,7 @@ const ATTEMPTS: u32 = 3;
 pub(super) struct S3Store {
     bucket: Bucket,
     connection: Arc<Connection>,
+    options: Options,
 }
 
 impl S3Store {
@@ -67,7 +69,12 @@ impl S3Store {
         timeouts: Timeouts,
     ) -> Result<Self, StoreError> {
         let connection = Arc::new(Connection::new(config, timeouts)?);
-        Ok(Self { bucket, connection })
+        let options = Options::new(&config.s3)?;
+        Ok(Self {
+            bucket,
+            connection,
+            options,
+        })
     }
 
     async fn client(&self) -> Result<Client, StoreError> {
@@ -76,21 +83,6 @@ impl S3Store {
 
     fn bucket_name(&self) -> &str {
         &self.bucket.name
-    }
-
-    /// The key as the service knows it.
-    fn full_key(&self, key: &ObjectKey) -> String {
-        self.full_prefix(key.as_str())
-    }
-
-    fn full_prefix(&self, prefix: &str) -> String {
-        format!("{}{prefix}", self.bucket.prefix)
-    }
-
-    /// The key as the contract knows it. `None`: the service listed what was not asked for.
-    fn key_of(&self, full: &str) -> Option<ObjectKey> {
-        let key = full.strip_prefix(&self.bucket.prefix)?;
-        Some(ObjectKey::from_listing(key))
     }
 
     fn failing(&self, operation: Operation, key: &ObjectKey) -> Failing {
@@ -109,18 +101,6 @@ impl S3Store {
         }
     }
 
-    /// A look at the key, before it is sent anywhere.
-    fn check(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        check_key(key)?;
-        if self.full_key(key).len() > MAX_KEY_LEN {
-            return Err(StoreError::InvalidKey {
-                key: key.clone(),
-                reason: "has more than 1,024 bytes with the prefix before it",
-            });
-        }
-        Ok(())
-    }
-
     /// One page of a listing, and where the next one begins.
     async fn list_page(
         &self,
@@ -131,10 +111,10 @@ impl S3Store {
         let request = self.client().await?.list_objects_v2();
         let request = request
             .bucket(self.bucket_name())
-            .prefix(self.full_prefix(prefix));
+            .prefix(self.bucket.full_prefix(prefix));
         let request = match from {
             None => request,
-            Some(PageStart::After(key)) => request.start_after(self.full_key(&key)),
+            Some(PageStart::After(key)) => request.start_after(self.bucket.full_key(&key)),
             Some(PageStart::Token(token)) => request.continuation_token(token),
         };
         let page = request.send().await.map_err(|error| failing.by(error))?;
@@ -144,7 +124,7 @@ impl S3Store {
         }
         let objects = page.contents().iter().filter_map(|object| {
             Some(ListedObject {
-                key: self.key_of(object.key()?)?,
+                key: self.bucket.key_of(object.key()?)?,
                 size: object.size().and_then(|size| u64::try_from(size).ok())?,
             })
         });
@@ -169,15 +149,15 @@ impl ObjectStore for S3Store {
     }
 
     async fn put_if_absent(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
-        self.check(key)?;
+        self.bucket.check(key)?;
         let failing = self.failing(Operation::Put, key);
         let size = body.len();
         let timeout = self.connection.timeouts.attempt_for(size as u64);
-        self.client()
-            .await?
-            .put_object()
+        let request = self.client().await?.put_object();
+        self.options
+            .put(request, key)
             .bucket(self.bucket_name())
-            .key(self.full_key(key))
+            .key(self.bucket.full_key(key))
             .if_none_match("*")
             .content_length(length(size as u64, &failing)?)
             .checksum_crc32_c(crc32c_to_base64(crc32c::crc32c(&body)))
@@ -191,10 +171,12 @@ impl ObjectStore for S3Store {
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<Option<ObjectMeta>, StoreError> {
-        self.check(key)?;
+        self.bucket.check(key)?;
         let failing = self.failing(Operation::Head, key);
         let request = self.client().await?.head_object();
-        let request = request.bucket(self.bucket_name()).key(self.full_key(key));
+        let request = request
+            .bucket(self.bucket_name())
+            .key(self.bucket.full_key(key));
         let answer = match request.checksum_mode(ChecksumMode::Enabled).send().await {
             Ok(answer) => answer,
             Err(error)
@@ -221,7 +203,7 @@ impl ObjectStore for S3Store {
         key: &ObjectKey,
         range: Option<Range<u64>>,
     ) -> Result<ByteStream, StoreError> {
-        self.check(key)?;
+        self.bucket.check(key)?;
         download::open(self, key, range).await
     }
 
@@ -251,7 +233,7 @@ impl ObjectStore for S3Store {
         let request = self.client().await?.list_objects_v2();
         let request = request.bucket(self.bucket_name()).delimiter("/");
         let mut pages = request
-            .prefix(self.full_prefix(prefix))
+            .prefix(self.bucket.full_prefix(prefix))
             .into_paginator()
             .send();
         let mut prefixes = Vec::new();

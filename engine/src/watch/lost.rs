@@ -28,7 +28,9 @@ impl Pins {
                 file = file.name,
                 "lost: it left the server's index before it could be archived; the archive has a gap here"
             );
-            self.queue.give_up(file.key, &self.destinations).await?;
+            self.queue
+                .give_up(file.key, &self.release.destinations)
+                .await?;
             lost.push(file.name);
         }
         Ok(lost)

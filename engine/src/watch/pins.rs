@@ -1,8 +1,8 @@
 //! What the spool holds of a source's files, against what the ledger knows of them.
 //!
 //! # Invariants
-//! - A pin is let go only when its file is committed at every destination, or when another pin holds the same inode
-//!   for the incarnation that it belongs to.
+//! - A pin is let go only when its file is archived (`release`), or when another pin holds the same inode for the
+//!   incarnation that it belongs to.
 //! - A pin that nothing else knows of is queued: it may be the only copy left.
 
 use std::collections::HashSet;
@@ -11,11 +11,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{WatchError, newcomers, server};
+use super::{Release, WatchError, newcomers, server};
 use crate::archive::ObjectIdentity;
 use crate::config::SourceConfig;
 use crate::layout::{Sequence, SourceIdentity};
-use crate::ledger::{DestinationId, FileKey, Fingerprint, NewFile, SourceId};
+use crate::ledger::{FileKey, Fingerprint, NewFile, SourceId};
 use crate::queue::Queue;
 use crate::spool::{PinnedFile, Spool, SpoolError};
 
@@ -29,15 +29,15 @@ pub struct Pins {
     pub identity: SourceIdentity,
     /// The source in the ledger.
     pub source: SourceId,
-    /// Where its files go.
-    pub destinations: Vec<DestinationId>,
+    /// Where its files go, and when they are let go of.
+    pub release: Release,
     /// Where pins go.
     pub spool: Spool,
     /// Where jobs go.
     pub queue: Arc<Queue>,
 }
 
-/// A pin whose file is not committed everywhere.
+/// A pin whose file is still needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) pin: PinnedFile,
@@ -88,7 +88,7 @@ impl Pins {
         }
     }
 
-    /// Lets go of the pins whose files are committed everywhere.
+    /// Lets go of the pins whose files are archived.
     ///
     /// # Errors
     /// Those of spool and ledger.
@@ -96,7 +96,7 @@ impl Pins {
         self.sort().await.map(drop)
     }
 
-    /// Lets go of the pins whose files are committed everywhere, and returns the others.
+    /// Lets go of the pins whose files are archived, and returns the others.
     pub(super) async fn sort(&self) -> Result<Vec<Held>, WatchError> {
         let pinned = self.spool.pinned(&self.identity)?;
         let Some(lowest) = pinned.iter().map(|pin| pin.sequence).min() else {
@@ -110,7 +110,7 @@ impl Pins {
             // Asked only of files that are committed somewhere: a backlog costs no query for each of them.
             let key = self.key(pin.sequence);
             if known.is_some_and(|known| known.sha256.is_some())
-                && ledger.is_committed_at(key, &self.destinations).await?
+                && self.release.is_due(ledger, key).await?
             {
                 self.spool.clear(&self.file(pin.sequence, &pin.file_name))?;
             } else {
@@ -138,7 +138,9 @@ impl Pins {
             }
         }
         files.sort_by_key(|file| file.key.sequence);
-        self.queue.enqueue(&files, &self.destinations).await?;
+        self.queue
+            .enqueue(&files, &self.release.destinations)
+            .await?;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What `verify` finds, and its report.
 
 use anstyle::{AnsiColor, Style};
+use engine::data_keys::RewrappedError;
 use engine::exit::{self, Diagnose, Exit};
 use engine::layout::{ObjectKey, Sequence, SourceIdentity};
 use engine::manifest::chain;
@@ -55,6 +56,8 @@ pub enum Kind {
     MissingObject,
     /// An object is not what its entry says.
     BadObject,
+    /// Data keys that were wrapped anew, and are not what they should be.
+    BadKeys,
     /// An object or entry that the store did not give, or a key that could not be asked for.
     Unreadable,
     /// An object whose entry is not there.
@@ -130,6 +133,15 @@ impl Finding {
         Self::of_error(kind, key, error)
     }
 
+    /// What keeps re-wrapped data keys from being read.
+    pub fn of_rewrapped(key: ObjectKey, error: &RewrappedError) -> Self {
+        let kind = match error {
+            RewrappedError::Manifest(_) if error.exit() == Exit::Corrupt => Kind::BadKeys,
+            RewrappedError::Store(_) | RewrappedError::Manifest(_) => Kind::Unreadable,
+        };
+        Self::of_error(kind, key, error)
+    }
+
     /// What keeps an object from being read back.
     pub fn of_object(key: ObjectKey, error: &ReadError) -> Self {
         let kind = match error {
@@ -199,7 +211,7 @@ impl Finding {
             | Kind::UnrecordedObject => "missing",
             Kind::BrokenLink => "broken chain",
             Kind::Fork => "fork",
-            Kind::BadEntry | Kind::BadObject => "corrupt",
+            Kind::BadEntry | Kind::BadObject | Kind::BadKeys => "corrupt",
             Kind::Unreadable => "unreadable",
             Kind::FlawedFile | Kind::InFlight | Kind::UnknownObject => "note",
         }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::layout::{KeyKind, ObjectKey, Sequence, SourceIdentity};
+use engine::layout::{KeyKind, ObjectKey, RewrappedName, Sequence, SourceIdentity};
 use engine::store::ListedObject;
 
 /// Objects of unknown purpose that are named; the rest is counted.
@@ -29,11 +29,17 @@ pub struct SourceObjects {
     pub entries: BTreeSet<Sequence>,
     /// Sequences that have an archive object, and its size.
     pub logs: BTreeMap<Sequence, u64>,
+    /// Its data keys that were wrapped anew.
+    pub rewrapped: Vec<RewrappedName>,
 }
 
 impl Inventory {
     /// Takes an object of the listing.
     pub fn add(&mut self, listed: ListedObject) {
+        if let Some(name) = RewrappedName::parse(&listed.key) {
+            let source = self.sources.entry(name.source.clone()).or_default();
+            return source.rewrapped.push(name);
+        }
         let Ok(parsed) = listed.key.parse() else {
             return self.add_foreign(listed.key);
         };
@@ -94,6 +100,8 @@ mod tests {
             format!("{SOURCE}/log/0000000007.gtb.bak"),
             format!("{SOURCE}/manifest/0000000008.json"),
             "orders/base/monday.json".to_owned(),
+            format!("{SOURCE}/keys/0000000007-0000000008-0123456789abcdef.json"),
+            format!("{SOURCE}/keys/0000000008-0000000007-0123456789abcdef.json"),
             "orders/notes/gtide.json".to_owned(),
         ]);
         let (_, objects) = inventory.sources.first_key_value().unwrap();
@@ -101,7 +109,9 @@ mod tests {
         assert_eq!(objects.entries, BTreeSet::from([Sequence(8)]));
         let unknown: Vec<&str> = inventory.unknown.iter().map(ObjectKey::as_str).collect();
         let backup = format!("{SOURCE}/log/0000000007.gtb.bak");
-        assert_eq!(unknown, [backup.as_str(), "orders/notes/gtide.json"]);
+        let keys = format!("{SOURCE}/keys/0000000008-0000000007-0123456789abcdef.json");
+        assert_eq!(unknown, [&backup, &keys, "orders/notes/gtide.json"]);
+        assert_eq!(objects.rewrapped.len(), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{Finding, new_table, or_dash};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::ledger::{Agent, AgentReport, DestinationStatus, SourceStatus, Trouble, TroubleScope};
+use crate::store;
 
 /// One source at one destination.
 #[derive(Debug, Default, Serialize)]
@@ -21,6 +22,8 @@ pub(super) struct SourceRow {
     server_uuid: Option<String>,
     incarnation: Option<u32>,
     destination: Option<String>,
+    /// Whether a file counts as archived without being there: this host's configuration says so.
+    optional: bool,
     /// All is committed up to this sequence.
     watermark: Option<u64>,
     /// The newest file that was found.
@@ -77,6 +80,11 @@ pub(super) fn rows(
         row_of(&mut all, &scope.source_name, agent, destination).unserved =
             Some(Stopped::of(trouble));
     }
+    let optional = optional_urls(config);
+    for row in &mut all {
+        let url = row.destination.as_deref();
+        row.optional = url.is_some_and(|url| optional.iter().any(|optional| optional == url));
+    }
     for source in &config.sources {
         row_of(&mut all, &source.name, None, None);
     }
@@ -85,6 +93,13 @@ pub(super) fn rows(
             Some(Stopped::of(trouble));
     }
     all
+}
+
+/// The destinations that are not waited for, as their stores spell them.
+fn optional_urls(config: &Config) -> Vec<String> {
+    let optional = config.destinations.iter().filter(|d| !d.required);
+    let stores = optional.filter_map(|d| store::connect(&d.store).ok());
+    stores.map(|store| store.url().to_owned()).collect()
 }
 
 /// The row of an agent's source, or of one of its destinations; a new one if there is none. It is the present
@@ -134,6 +149,7 @@ impl SourceRow {
             server_uuid: Some(identity.server_uuid.to_string()),
             incarnation: Some(identity.incarnation),
             destination: Some(destination.url.clone()),
+            optional: false,
             stopped: None,
             unserved: None,
             watermark: destination.watermark.map(|sequence| sequence.0),
@@ -156,11 +172,20 @@ impl SourceRow {
     }
 
     pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
-        let stopped = self.stopped.iter().chain(&self.unserved);
-        let stopped = stopped.map(|stopped| stopped.finding(self));
+        let unserved = self.unserved.iter().map(|stopped| stopped.finding(self));
         let gaps = self.gaps.iter().map(|gap| self.gap(*gap));
         let failing = self.failing.iter().map(|failing| failing.finding(self));
-        stopped.chain(gaps).chain(failing)
+        let here = unserved.chain(gaps).chain(failing).map(|finding| {
+            // It is told, and keeps no file from counting as archived.
+            let exit = if self.optional {
+                Exit::Ok
+            } else {
+                finding.exit
+            };
+            Finding { exit, ..finding }
+        });
+        let stopped = self.stopped.iter().map(|stopped| stopped.finding(self));
+        stopped.chain(here)
     }
 
     fn gap(&self, (first, last): (u64, u64)) -> Finding {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::recording::Recording;
 use crate::archive::ObjectIdentity;
 use crate::clock::SystemClock;
-use crate::config::SpoolConfig;
+use crate::config::{EncryptionConfig, SpoolConfig};
 use crate::keyring::{self, Keyring};
 use crate::layout::{Sequence, SourceIdentity};
 use crate::ledger::{FileKey, Fingerprint, JobFilter, JobRow, Ledger, NewFile, Route};
@@ -126,7 +126,7 @@ impl Bench {
         let key = format!("file:{}", self.path().join("key").display());
         let pipeline = Pipeline {
             ledger,
-            keyring: Arc::new(Keyring::open(&key).unwrap()),
+            keyring: Arc::new(Keyring::open(&EncryptionConfig::new(key)).unwrap()),
             spool: Spool::open(&spool).unwrap(),
             level: 3,
             clock,

@@ -2,10 +2,13 @@
 //!
 //! It is an earlier attempt's whose spool was lost, or another archiver's. Costs a download of all of it, once.
 
+use std::sync::Arc;
+
 use futures::TryStreamExt;
 
 use super::{Upload, Verified};
 use crate::archive::{LockedReader, ObjectFacts};
+use crate::data_keys::{DataKeyError, DataKeys};
 use crate::digest::Digest;
 use crate::layout::ObjectKey;
 use crate::pipeline::PipelineError;
@@ -59,10 +62,12 @@ impl Upload<'_> {
         }
         let header = locked.header().map_err(damaged)?;
         let (key_id, wrapped_key) = (header.key_id().clone(), header.wrapped_key().clone());
-        let data_key = self
-            .keyring
-            .unwrap(&key_id, &wrapped_key, self.identity)
-            .await?;
+        let data_keys = DataKeys::new(Arc::clone(self.store), Arc::clone(self.keyring));
+        let data_key = data_keys.open(&key_id, &wrapped_key, self.identity).await;
+        let data_key = data_key.map_err(|error| match error {
+            DataKeyError::Keyring(error) => PipelineError::from(error),
+            DataKeyError::Store(error) => error.into(),
+        })?;
         let mut reader = locked.unlock(&data_key).map_err(damaged)?;
         loop {
             while reader.next_block().map_err(damaged)?.is_some() {}

@@ -228,7 +228,10 @@ impl Task {
             .collect();
         for name in released {
             if let Some(held) = self.held.remove(&name) {
-                backend.unlock(held.key).await?;
+                let key = held.key;
+                // Nobody goes on with it before another can have it.
+                drop(held);
+                backend.unlock(key).await?;
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::durable_fs;
-use crate::store::{ObjectStore, StoreConfig, connect};
+use crate::store::{ObjectStore, S3Settings, StoreConfig, connect};
 
 /// The service, and a client of it.
 pub(super) struct Canned {
@@ -32,6 +32,11 @@ pub(super) fn error(code: &str) -> String {
 
 impl Canned {
     pub(super) async fn start(answers: Vec<String>) -> Self {
+        Self::start_with(answers, S3Settings::default()).await
+    }
+
+    /// With these settings of the client's.
+    pub(super) async fn start_with(answers: Vec<String>, s3: S3Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -40,6 +45,7 @@ impl Canned {
             url: "s3://bucket".to_owned(),
             endpoint: Some(endpoint),
             credentials: Some(format!("file:{}", credentials(&dir).display())),
+            s3,
             ..StoreConfig::default()
         };
         let canned = Self {

@@ -5,16 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
+
+use crate::store::http_time;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// An HTTP date, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
-pub(super) fn parse(text: &str) -> Option<Timestamp> {
-    rfc2822::DateTimeParser::new()
-        .parse_timestamp(text.trim())
-        .ok()
-}
 
 /// Listens to one request for the `Date` of its answer, which the SDK's typed answers leave out.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +33,7 @@ impl Intercept for AnsweredAt {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let date = context.response().headers().get("date");
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date.and_then(parse);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date.and_then(http_time::parse);
         Ok(())
     }
 }
@@ -47,16 +41,6 @@ impl Intercept for AnsweredAt {
 #[cfg(test)]
 mod tests {
     use super::super::canned::{Canned, answer};
-    use super::*;
-
-    #[test]
-    fn http_dates_are_read_and_other_text_is_not() {
-        let date = parse("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        assert_eq!(date, "1994-11-06T08:49:37Z".parse().unwrap());
-        for text in ["", "7", "soon", "1994-11-06T08:49:37Z"] {
-            assert_eq!(parse(text), None, "{text:?}");
-        }
-    }
 
     /// This machine's clock has no say in it: the answers below are of another time.
     #[tokio::test]

@@ -196,7 +196,7 @@ async fn request(
         .await?
         .get_object()
         .bucket(store.bucket_name())
-        .key(store.full_key(key))
+        .key(store.bucket.full_key(key))
         .set_range(header)
         .set_if_match(if_match)
         .send()

@@ -2,18 +2,14 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::connection::Connection;
-use super::date;
+use crate::store::http_time::retry_after;
 use crate::store::{Operation, ServiceFailure, StoreError};
-
-/// The longest `Retry-After` that is taken seriously.
-const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// What was being done to what, for the error that may come of it.
 #[derive(Debug, Clone)]
@@ -141,18 +137,6 @@ fn failure_of(answer: &HttpResponse) -> ServiceFailure {
     }
 }
 
-/// Seconds, or the date when to come back, seen from the `Date` of the answer. None for "at once": that is what our
-/// own delays are for.
-fn retry_after(text: &str, date: Option<&str>) -> Option<Duration> {
-    let delay = if let Ok(seconds) = text.trim().parse() {
-        Duration::from_secs(seconds)
-    } else {
-        let (then, now) = (date::parse(text)?, date::parse(date?)?);
-        Duration::try_from(then.duration_since(now)).ok()?
-    };
-    (!delay.is_zero()).then_some(delay.min(MAX_RETRY_AFTER))
-}
-
 /// Credentials that cannot be had come as a failed dispatch, deep in the chain of sources.
 fn credentials_error<E: Error + 'static>(error: &SdkError<E, HttpResponse>) -> Option<String> {
     if !matches!(
@@ -172,12 +156,15 @@ fn credentials_error<E: Error + 'static>(error: &SdkError<E, HttpResponse>) -> O
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
 
     use super::super::canned::{Canned, answer, error};
     use super::*;
     use crate::layout::ObjectKey;
     use crate::retry::RetryClass;
+    use crate::store::http_time::MAX_RETRY_AFTER;
     use crate::store::{PartReceipt, UploadFacts, UploadId};
 
     const FACTS: UploadFacts = UploadFacts { size: 1, crc32c: 0 };

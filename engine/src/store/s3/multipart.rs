@@ -28,15 +28,17 @@ impl S3Store {
         key: &ObjectKey,
         facts: &UploadFacts,
     ) -> Result<UploadId, StoreError> {
-        self.check(key)?;
+        self.bucket.check(key)?;
         let failing = self.failing(Operation::BeginUpload, key);
         if facts.size == 0 {
             return Err(failing.invalid(NO_BYTES));
         }
         let request = self.client().await?.create_multipart_upload();
-        let answer = request
+        let answer = self
+            .options
+            .begin(request, key)
             .bucket(self.bucket_name())
-            .key(self.full_key(key))
+            .key(self.bucket.full_key(key))
             .checksum_algorithm(ChecksumAlgorithm::Crc32C)
             .checksum_type(ChecksumType::FullObject)
             .send()
@@ -53,10 +55,12 @@ impl S3Store {
         key: &ObjectKey,
         id: &UploadId,
     ) -> Result<Option<Vec<PartReceipt>>, StoreError> {
-        self.check(key)?;
+        self.bucket.check(key)?;
         let failing = self.failing(Operation::ListParts, key);
         let request = self.client().await?.list_parts();
-        let request = request.bucket(self.bucket_name()).key(self.full_key(key));
+        let request = request
+            .bucket(self.bucket_name())
+            .key(self.bucket.full_key(key));
         let mut pages = request.upload_id(id.as_str()).into_paginator().send();
         // By number: SeaweedFS lists a part that was sent twice twice.
         let mut parts = BTreeMap::new();
@@ -81,7 +85,7 @@ impl S3Store {
         id: &UploadId,
         part: Part,
     ) -> Result<PartReceipt, StoreError> {
-        self.check(key)?;
+        self.bucket.check(key)?;
         let failing = self.failing(Operation::UploadPart, key);
         if let Some(reason) = part_defect(&part) {
             return Err(failing.invalid(reason));
@@ -106,7 +110,7 @@ impl S3Store {
             .await?
             .upload_part()
             .bucket(self.bucket_name())
-            .key(self.full_key(key))
+            .key(self.bucket.full_key(key))
             .upload_id(id.as_str())
             .part_number(part_number(part.number, &failing)?)
             .content_length(length(size, &failing)?)
@@ -132,7 +136,7 @@ impl S3Store {
         parts: &[PartReceipt],
         facts: &UploadFacts,
     ) -> Result<(), StoreError> {
-        self.check(key)?;
+        self.bucket.check(key)?;
         let failing = self.failing(Operation::CompleteUpload, key);
         if let Some(reason) = receipts_defect(parts, facts) {
             return Err(failing.invalid(reason));
@@ -147,7 +151,7 @@ impl S3Store {
             .await?
             .complete_multipart_upload()
             .bucket(self.bucket_name())
-            .key(self.full_key(key))
+            .key(self.bucket.full_key(key))
             .upload_id(id.as_str())
             .multipart_upload(list)
             .if_none_match("*")
@@ -173,10 +177,12 @@ impl S3Store {
     }
 
     pub(super) async fn abort(&self, key: &ObjectKey, id: &UploadId) -> Result<(), StoreError> {
-        self.check(key)?;
+        self.bucket.check(key)?;
         let failing = self.failing(Operation::AbortUpload, key);
         let request = self.client().await?.abort_multipart_upload();
-        let request = request.bucket(self.bucket_name()).key(self.full_key(key));
+        let request = request
+            .bucket(self.bucket_name())
+            .key(self.bucket.full_key(key));
         let result = request.upload_id(id.as_str()).send().await;
         match result.map_err(|error| failing.by(error)) {
             Ok(_) | Err(StoreError::UploadUnknown { .. }) => Ok(()),
@@ -189,7 +195,7 @@ impl S3Store {
         let request = self.client().await?.list_multipart_uploads();
         let request = request
             .bucket(self.bucket_name())
-            .prefix(self.full_prefix(prefix));
+            .prefix(self.bucket.full_prefix(prefix));
         let mut pending = Vec::new();
         let mut markers = (None, None);
         loop {
@@ -229,7 +235,7 @@ impl S3Store {
         };
         let started = upload.initiated().and_then(timestamp);
         let started = started.ok_or_else(|| failing.oddly("an upload without its time"))?;
-        Ok(self.key_of(full).map(|key| PendingUpload {
+        Ok(self.bucket.key_of(full).map(|key| PendingUpload {
             key,
             id: UploadId::new(id),
             started,
