@@ -136,9 +136,9 @@ struct Planned {
     /// Begin with this base backup [default: the one that leaves the least to replay]
     #[arg(long, value_name = "ID", conflicts_with = "from_gtid_set")]
     from_backup: Option<BackupId>,
-    /// Begin with a server that has executed this
-    #[arg(long, value_name = "SET")]
-    from_gtid_set: Option<GtidSetText>,
+    /// Begin with a server that has executed this; '' is one that was just initialised
+    #[arg(long, value_name = "SET", value_parser = any_gtid_set)]
+    from_gtid_set: Option<GtidSet>,
     /// Pass damage and events that are not understood, where the GTIDs prove that nothing is missing
     #[arg(long)]
     accept_damage: bool,
@@ -208,6 +208,10 @@ impl FromStr for GtidSetText {
         }
         Ok(Self(set))
     }
+}
+
+fn any_gtid_set(text: &str) -> Result<GtidSet, String> {
+    text.parse().map_err(|error| format!("{error}"))
 }
 
 fn position(text: &str) -> Result<Position, String> {
@@ -400,7 +404,7 @@ impl Session<'_> {
             .filter(|source| source.cluster == cluster)
             .collect();
         let set = |text: &Option<GtidSetText>| text.as_ref().map(|GtidSetText(set)| set.clone());
-        let start = match (&planned.from_backup, set(&planned.from_gtid_set)) {
+        let start = match (&planned.from_backup, planned.from_gtid_set.clone()) {
             (Some(id), _) => StartAt::Backup(id.clone()),
             (None, Some(executed)) => StartAt::Executed(executed),
             (None, None) => StartAt::Any,

@@ -130,6 +130,7 @@ impl Planner<'_> {
     ) -> Result<Plan, PlanningError> {
         let mut timeline = self.timeline(sources).await?;
         let backups = self.backups(&request.cluster).await?;
+        timeline.settle(&evidence(&backups, &request.start));
         let mut cuts = Cuts::default();
         for _ in 0..MAX_ROUNDS {
             let drawn = draw(Inputs {
@@ -355,6 +356,19 @@ impl Planner<'_> {
             .try_collect()
             .await
     }
+}
+
+/// Transactions that were executed somewhere, for all that is known apart from the files.
+fn evidence(backups: &[Record], start: &StartAt) -> GtidSet {
+    let mut evidence = match start {
+        StartAt::Executed(executed) => executed.clone(),
+        StartAt::Any | StartAt::Backup(_) => GtidSet::new(),
+    };
+    let sets = backups
+        .iter()
+        .filter_map(|b| b.coordinates.gtid_set.as_ref());
+    sets.for_each(|set| evidence.union_with(set));
+    evidence
 }
 
 /// The files of the way; of those that are cut, what is to be fetched is still unknown.

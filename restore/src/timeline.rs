@@ -13,6 +13,14 @@
 //!   files added; nothing is missing, and nothing is damaged. A flawed or missing file is a run of its
 //!   own.
 //!
+//! # What entries do not say
+//! A file's `PREVIOUS_GTIDS` are what the server's own binary logs held. What it was set up with, by a
+//! restore, CLONE or `SET GTID_PURGED`, is not among them (`gtids_only_in_table` in the server's
+//! `sql/binlog.cc`): the first files of such a server seem to follow from nothing. It shows where a TSID
+//! begins above 1: if a backup, the start or another server knows of the numbers below, the server was
+//! set up with all of them ([`Timeline::settle`]); if nobody does, they may never have existed
+//! ([`Line::holes`]). A TSID of which the server never logged anything since cannot be seen.
+//!
 //! # Limits
 //! Some 200 bytes for each file, 24 for each interval that it adds, and a GTID set for each run: the
 //! sets of all files before, which entries repeat, are not kept.
@@ -67,6 +75,20 @@ impl Timeline {
         });
         if let Some(line) = self.lines.get_mut(place) {
             line.push(&stored.entry, stored.sha256);
+        }
+    }
+
+    /// To be called when all entries were taken: adds to each line what its server was set up with, as
+    /// far as it shows. `evidence` are transactions that are known to have been executed somewhere.
+    pub fn settle(&mut self, evidence: &GtidSet) {
+        let known: Vec<GtidSet> = self.lines.iter().map(|line| line.known().clone()).collect();
+        for (number, line) in self.lines.iter_mut().enumerate() {
+            let mut elsewhere = evidence.clone();
+            let others = known.iter().enumerate();
+            for (_, known) in others.filter(|(other, _)| *other != number) {
+                elsewhere.union_with(known);
+            }
+            line.settle(&elsewhere);
         }
     }
 

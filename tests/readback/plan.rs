@@ -27,6 +27,9 @@ fn boundary(files: &[(String, Vec<u8>)], gno: u64) -> (usize, Boundary) {
     files.iter().enumerate().find_map(of).unwrap()
 }
 
+/// The fixtures begin with an empty server; one of their TSIDs begins at 5 all the same.
+const EMPTY: [&str; 2] = ["--from-gtid-set", ""];
+
 /// An archive of the fixtures, and its files.
 fn archive() -> (Archive, Vec<(String, Vec<u8>)>) {
     let files = binlogs("mysql-9.7");
@@ -45,6 +48,8 @@ fn a_plan_to_before_a_transaction_is_cut_there_and_its_stream_ends_there() {
     let save = archive.path("plan.json");
     let args = [
         "plan",
+        "--from-gtid-set",
+        "",
         "--before-gtid",
         &gtid,
         "--save",
@@ -56,7 +61,7 @@ fn a_plan_to_before_a_transaction_is_cut_there_and_its_stream_ends_there() {
             "stops at      {} position {}",
             files[number].0, target.offset
         ),
-        "a server that was just initialised",
+        "a server that has executed what is stated",
         "mysqlbinlog - | mysql --binary-mode",
     ]);
     assert_eq!(ran.stderr, "");
@@ -137,7 +142,15 @@ fn the_document_has_the_fields_that_scripts_rely_on() {
     let (_, target) = boundary(&files, 17);
     let gtid = target.gtid.unwrap().to_string();
     let ran = archive
-        .run(&["plan", "--before-gtid", &gtid, "--format", "json"])
+        .run(&[
+            "plan",
+            EMPTY[0],
+            EMPTY[1],
+            "--before-gtid",
+            &gtid,
+            "--format",
+            "json",
+        ])
         .exits(0);
     insta::assert_json_snapshot!(shape(&ran.json()));
 }
@@ -147,7 +160,14 @@ fn a_removed_entry_is_a_gap_that_names_its_transactions() {
     let (archive, _) = archive();
     archive.remove(&archive.entry(3));
     let ran = archive
-        .run(&["plan", "--to-latest", "--format", "json"])
+        .run(&[
+            "plan",
+            EMPTY[0],
+            EMPTY[1],
+            "--to-latest",
+            "--format",
+            "json",
+        ])
         .exits(3)
         .complains(&[
             "gap: nothing that is archived leads from",
@@ -158,7 +178,7 @@ fn a_removed_entry_is_a_gap_that_names_its_transactions() {
     assert_eq!(report["exit_code"], 3);
     assert!(!set(&report, "missing").is_empty());
     assert!(ran.stderr.contains(report["missing"].as_str().unwrap()));
-    let accepted = archive.run(&["plan", "--to-latest", "--accept-damage"]);
+    let accepted = archive.run(&["plan", EMPTY[0], EMPTY[1], "--to-latest", "--accept-damage"]);
     accepted.exits(3).complains(&["gap: "]);
 }
 
@@ -167,13 +187,15 @@ fn a_removed_object_is_a_gap_that_names_it() {
     let (archive, files) = archive();
     archive.remove(&archive.log(3));
     archive
-        .run(&["plan", "--to-latest"])
+        .run(&["plan", EMPTY[0], EMPTY[1], "--to-latest"])
         .exits(3)
         .complains(&["the object is missing", archive.log(3).as_str()]);
     // What lies before it is not touched by that.
     let (_, target) = boundary(&files, 17);
     let gtid = target.gtid.unwrap().to_string();
-    archive.run(&["plan", "--before-gtid", &gtid]).exits(0);
+    archive
+        .run(&["plan", EMPTY[0], EMPTY[1], "--before-gtid", &gtid])
+        .exits(0);
 }
 
 #[test]
@@ -182,10 +204,10 @@ fn a_plan_of_other_files_is_refused() {
     let save = archive.path("plan.json");
     let save = save.to_str().unwrap();
     archive
-        .run(&["plan", "--to-latest", "--save", save])
+        .run(&["plan", EMPTY[0], EMPTY[1], "--to-latest", "--save", save])
         .exits(0);
     archive
-        .run(&["plan", "--to-latest", "--save", save])
+        .run(&["plan", EMPTY[0], EMPTY[1], "--to-latest", "--save", save])
         .exits(5)
         .complains(&["plan.json"]);
     archive.alter(2, "/sha256", "00".repeat(32));
@@ -242,4 +264,15 @@ fn anonymous_transactions_are_planned_by_position_with_a_warning() {
     let set = "0d1a7e00-97a0-4000-8000-000000000001:1";
     let stated = archive.run(&["plan", "--to-latest", "--from-gtid-set", set]);
     stated.exits(3).complains(&["anonymous"]);
+}
+
+/// A server that was set up from a backup logs none of what it was set up with.
+#[test]
+fn a_history_that_seems_to_begin_in_the_middle_needs_a_base() {
+    let (archive, _) = archive();
+    archive.run(&["plan", "--to-latest"]).exits(3).complains(&[
+        "no base backup to begin with",
+        ":ebb:1-4",
+        "--from-gtid-set",
+    ]);
 }

@@ -1,5 +1,7 @@
 //! Draws the outline of a plan: lead, base, way.
 
+use std::collections::BTreeSet;
+
 use engine::base_backup::{Position, Record};
 use engine::gtid::GtidSet;
 use engine::layout::SourceIdentity;
@@ -70,7 +72,7 @@ pub fn draw(inputs: Inputs<'_>) -> Result<Outline, Stop> {
         return Err(Refusal::NothingToSkip(unknown).into());
     }
     let (base, start, way, mut warnings) = begin(inputs, &lead.goal)?;
-    let way = by_position_if_need_be(inputs, &lead.goal, &base, way, &mut warnings)?;
+    let way = by_position_if_need_be(inputs, &lead.goal, (&base, &start), way, &mut warnings)?;
     let left_out = left_out(inputs, &candidates, lead.goal.at.line);
     warn(inputs, lead, &left_out, &way, &mut warnings);
     Ok(Outline {
@@ -364,6 +366,10 @@ fn begin_anywhere(inputs: Inputs<'_>, goal: &Goal) -> Result<Begun, Stop> {
     let empty = GtidSet::new();
     match way_from(inputs, goal, &empty, "an empty server") {
         Ok(way) => {
+            let holes = holes(inputs, &way);
+            if !holes.is_empty() {
+                return Err(no_base(inputs, goal, holes).into());
+            }
             warnings.push(
                 "no base backup is used: the plan begins with a server that was just initialised, without any transaction"
                     .to_owned(),
@@ -382,6 +388,17 @@ fn begin_anywhere(inputs: Inputs<'_>, goal: &Goal) -> Result<Begun, Stop> {
     }
 }
 
+/// What servers on the way seem to have executed before their first file. A server that was just
+/// initialised is no match for one that was set up from a backup, and nobody has said that it was not.
+fn holes(inputs: Inputs<'_>, way: &Way) -> GtidSet {
+    let mut holes = GtidSet::new();
+    for stretch in &way.stretches {
+        let line = inputs.timeline.line(stretch.line);
+        holes.union_with(&line.map(Line::holes).unwrap_or_default());
+    }
+    holes
+}
+
 /// Whether the lead's archive reaches back to before its server's first transaction.
 fn begins_empty(inputs: Inputs<'_>, goal: &Goal) -> bool {
     let line = inputs.timeline.line(goal.at.line);
@@ -392,7 +409,8 @@ fn begins_empty(inputs: Inputs<'_>, goal: &Goal) -> bool {
 fn no_base(inputs: Inputs<'_>, goal: &Goal, missing: GtidSet) -> Refusal {
     let line = inputs.timeline.line(goal.at.line);
     let run = line.and_then(|line| line.runs().get(line.run_of(goal.at.file)?));
-    let needs = run.map(|run| run.before.clone()).unwrap_or_default();
+    let before = run.map(|run| run.before.clone()).unwrap_or_default();
+    let needs = before.union(&missing);
     Refusal::NoBase {
         needs: crate::output::gtids(&needs),
         missing,
@@ -453,11 +471,34 @@ fn place_of<'a>(
     }
 }
 
+/// What `start` has and the target has not. GTIDs that no archived server knows are the start's own, and
+/// in nobody's way. Nor are those of a TSID that the lead never logged, if all of them were committed
+/// before its first file: it was set up with them, or they were errant already.
+fn beyond(inputs: Inputs<'_>, goal: &Goal, start: &GtidSet) -> GtidSet {
+    let timeline = inputs.timeline;
+    let beyond = start.subtract(&goal.executed).intersect(&timeline.known());
+    let Some(lead) = timeline.line(goal.at.line).filter(|_| !beyond.is_empty()) else {
+        return beyond;
+    };
+    let logged: BTreeSet<_> = lead.known().tsids().collect();
+    let mut of_others = GtidSet::new();
+    for (tsid, first, last) in beyond.intervals() {
+        if !logged.contains(tsid) {
+            let fits = of_others.insert_range(tsid.clone(), first, last);
+            debug_assert!(fits.is_ok(), "{fits:?}");
+        }
+    }
+    let lines = timeline.lines().iter();
+    let latest = lines.filter_map(|line| line.latest_of(&of_others)).max();
+    if latest < lead.earliest() {
+        beyond.subtract(&of_others)
+    } else {
+        beyond
+    }
+}
+
 fn way_from(inputs: Inputs<'_>, goal: &Goal, start: &GtidSet, base: &str) -> Result<Way, Stop> {
-    // GTIDs that no archived server knows are the start's own, and in nobody's way.
-    let beyond = start
-        .subtract(&goal.executed)
-        .intersect(&inputs.timeline.known());
+    let beyond = beyond(inputs, goal, start);
     if !beyond.is_empty() {
         let base = base.to_owned();
         return Err(Refusal::BeyondTarget { base, beyond }.into());
@@ -492,7 +533,7 @@ fn way_from(inputs: Inputs<'_>, goal: &Goal, start: &GtidSet, base: &str) -> Res
 fn by_position_if_need_be(
     inputs: Inputs<'_>,
     goal: &Goal,
-    base: &Base,
+    (base, start): (&Base, &GtidSet),
     way: Way,
     warnings: &mut Vec<String>,
 ) -> Result<Way, Stop> {
@@ -527,8 +568,7 @@ fn by_position_if_need_be(
             && at.file <= goal.at.file
             && run.is_some_and(|run| run.files.contains(&at.file))
     });
-    let from_the_beginning =
-        matches!(base, Base::Empty) && run.is_some_and(|run| *run.files.start() == 0);
+    let from_the_beginning = start.is_empty() && run.is_some_and(|run| *run.files.start() == 0);
     let (first, from) = match place {
         Some((at, _, position)) => (at.file, Some(position.offset)),
         None if from_the_beginning => (0, None),

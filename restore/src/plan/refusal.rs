@@ -197,7 +197,7 @@ impl Diagnose for Refusal {
                 "begin with an earlier backup: `gtide backup ls` lists them"
             }
             Self::NoBase { .. } => {
-                "record one with `gtide backup add`, or state where you begin with --from-gtid-set"
+                "record one with `gtide backup add`, or state where you begin with --from-gtid-set ('' for a server without any transaction)"
             }
             Self::UnknownBackup(_) => "`gtide backup ls` lists them",
             Self::UnplacedBackup(_) => "state what is in it with --from-gtid-set",

@@ -47,10 +47,20 @@ impl Ask {
 
     /// Answers every question about cuts, until there is an outline or a refusal.
     fn draw(&self) -> Result<Outline, Refusal> {
+        let mut timeline = self.timeline.clone();
+        let sets = self
+            .backups
+            .iter()
+            .filter_map(|b| b.coordinates.gtid_set.as_ref());
+        let mut evidence = sets.fold(GtidSet::new(), |all, set| all.union(set));
+        if let StartAt::Executed(start) = &self.start {
+            evidence.union_with(start);
+        }
+        timeline.settle(&evidence);
         let mut cuts = Cuts::default();
         for _ in 0..100 {
             let inputs = Inputs {
-                timeline: &self.timeline,
+                timeline: &timeline,
                 backups: &self.backups,
                 target: &self.target,
                 start: &self.start,
@@ -441,6 +451,47 @@ fn a_failover_is_crossed_and_the_errant_transaction_is_named() {
         ..ask
     };
     old.reaches("a:1-21");
+}
+
+/// `PREVIOUS_GTIDS` of a server that was restored or cloned lack what it was set up with.
+#[test]
+fn a_server_that_was_set_up_from_a_backup_is_no_beginning() {
+    let mut clone = Server::new("b", "");
+    clone.execute_all("a", 10..=20, 10).flush();
+    clone.execute_all("b", 1..=10, 30).flush();
+    let cluster = Cluster::of(&[&clone]);
+    let refusal = Ask::new(cluster.clone(), to_time(35)).refused();
+    assert!(
+        matches!(&refusal, Refusal::NoBase { missing, .. } if *missing == set("a:1-9")),
+        "{refusal}"
+    );
+    let refusal = Ask::new(cluster.clone(), to_time(35))
+        .from("a:1-8")
+        .refused();
+    assert!(
+        matches!(&refusal, Refusal::Gap { missing, .. } if *missing == set("a:9")),
+        "{refusal}"
+    );
+    Ask::new(cluster.clone(), to_time(35))
+        .from("a:1-9")
+        .reaches("a:1-20,b:1-6");
+    // Beside the server that it was set up from, and one that was gone by then.
+    let mut gone = Server::new("c", "");
+    gone.execute_all("c", 1..=5, 1).flush();
+    let mut old = Server::new("a", "c:1-5");
+    old.execute_all("a", 1..=20, 6).flush();
+    let all = Cluster::of(&[&clone, &old, &gone]);
+    Ask::new(all.clone(), to_time(35))
+        .from("a:1-9,c:1-5")
+        .reaches("a:1-20,b:1-6,c:1-5");
+    // What the lead logged later is beyond the target all the same.
+    let refusal = Ask::new(all, to_time(35))
+        .from("a:1-9,b:1-8,c:1-5")
+        .refused();
+    assert!(
+        matches!(&refusal, Refusal::BeyondTarget { beyond, .. } if *beyond == set("b:7-8")),
+        "{refusal}"
+    );
 }
 
 /// Between the last write of the old server and the first of the new one, either file will do.

@@ -190,6 +190,51 @@ impl Line {
         }
     }
 
+    /// The numbers below the first of each TSID: what the server was set up with, or what never existed.
+    pub fn holes(&self) -> GtidSet {
+        let mut holes = GtidSet::new();
+        let mut last = None;
+        for (tsid, first, _) in self.known.intervals() {
+            if last.replace(tsid) != Some(tsid) && first > 1 {
+                let fits = holes.insert_range(tsid.clone(), 1, first.saturating_sub(1));
+                debug_assert!(fits.is_ok(), "{fits:?}");
+            }
+        }
+        holes
+    }
+
+    /// Adds those holes of which others know a part: they existed, so the server has executed them.
+    pub(super) fn settle(&mut self, elsewhere: &GtidSet) {
+        let mut set_up_with = GtidSet::new();
+        let holes = self.holes();
+        let known = holes.intersect(elsewhere);
+        let known: Vec<&Tsid> = known.tsids().collect();
+        for (tsid, first, last) in holes.intervals() {
+            if known.contains(&tsid) {
+                let fits = set_up_with.insert_range(tsid.clone(), first, last);
+                debug_assert!(fits.is_ok(), "{fits:?}");
+            }
+        }
+        self.known.union_with(&set_up_with);
+        for run in &mut self.runs {
+            run.before.union_with(&set_up_with);
+        }
+    }
+
+    /// The earliest commit time in its files.
+    pub fn earliest(&self) -> Option<Timestamp> {
+        let commits = self.files.iter().filter_map(|file| file.commits);
+        commits.map(|(earliest, _)| earliest).min()
+    }
+
+    /// The latest commit time in files that add some of `gtids`.
+    pub fn latest_of(&self, gtids: &GtidSet) -> Option<Timestamp> {
+        let adds = |file: &usize| !self.added_set(*file).is_disjoint(gtids);
+        let files = (0..self.files.len()).filter(adds);
+        let commits = files.filter_map(|file| self.file(file)?.commits);
+        commits.map(|(_, latest)| latest).max()
+    }
+
     /// Its files.
     pub fn files(&self) -> &[FileRecord] {
         &self.files

@@ -226,6 +226,7 @@ impl Cluster {
                 }
             }
         }
+        timeline.settle(&GtidSet::new());
         timeline
     }
 

@@ -8,12 +8,12 @@ pub(super) fn metadata(text: &str) -> Parsed {
         return Some(old(text));
     }
     let named = ["[master]", "[source]", "[replication]"];
-    let section = named.iter().find_map(|name| {
-        let (_, behind) = text.split_once(name)?;
-        // Sections of tables follow.
-        Some(behind.split("\n[").next().unwrap_or(behind))
-    })?;
-    Some(new(text, section))
+    let mut lines = text.lines();
+    lines.find(|line| named.contains(&line.trim()))?;
+    // Sections of tables follow.
+    let section: Vec<&str> = lines.take_while(|line| !line.starts_with('[')).collect();
+    let section = section.join("\n");
+    Some(new(text, &section))
 }
 
 fn new(text: &str, section: &str) -> Result<super::Evidence, (Tool, String)> {
