@@ -160,8 +160,7 @@ fn assert_nothing_sealed(site: &Site) {
 #[ignore = "needs the lab: tests/lab/install"]
 fn rotated_and_rewrapped_at_the_service_the_former_key_is_not_needed() {
     let moto = Moto::start();
-    let (site, mut originals) = site(6);
-    let all = std::mem::take(&mut originals);
+    let (site, originals) = site(6);
     site.close_up_to(3);
     let first = format!("aws-kms:{}", moto.create_key());
     set_encryption(&site, &lines(&moto, &moto.endpoint(), &first, &[]));
@@ -198,7 +197,7 @@ fn rotated_and_rewrapped_at_the_service_the_former_key_is_not_needed() {
     moto.kms("ScheduleKeyDeletion", &body);
     set_encryption(&site, &lines(&moto, &moto.endpoint(), &second, &[]));
     assert_verifies(&site);
-    site.assert_identical(&all);
+    site.assert_identical(&originals);
     let again = key(&site, &["rewrap"]);
     assert_eq!(json(&again)["destinations"][0]["covered"], 3);
     let keys = fs::read_dir(site.workspace.archived_folder().join("keys")).unwrap();

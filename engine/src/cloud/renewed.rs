@@ -26,6 +26,8 @@ const LOOK_AGAIN: Duration = Duration::from_mins(15);
 /// After a renewal that failed, while the old credentials are valid; less when they are about to expire.
 const PAUSE: Duration = Duration::from_secs(10);
 
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// For an answer of whoever gives out credentials: the SDK's own time-outs are for one attempt each.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -69,7 +71,7 @@ impl Current {
     fn pause(&self, now: SystemTime) -> Duration {
         let expiry = self.credentials.expiry();
         let left = expiry.map(|expiry| expiry.duration_since(now).unwrap_or_default());
-        left.map_or(PAUSE, |left| PAUSE.min(left / 2))
+        left.map_or(PAUSE, |left| (left / 2).clamp(SHORTEST_PAUSE, PAUSE))
     }
 
     fn is_valid(&self, now: SystemTime) -> bool {
