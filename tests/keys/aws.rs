@@ -116,19 +116,20 @@ fn while_the_key_service_is_away_nothing_is_sealed_and_then_it_drains() {
         .unwrap();
     let proxy = runtime.block_on(TcpProxy::start(&moto.address()));
     let endpoint = format!("http://127.0.0.1:{}", proxy.port());
-    let (site, originals) = site(4);
-    set_encryption(&site, &lines(&moto, &endpoint, &arn, &[]));
     proxy.set(Line::Refused);
-
-    let ran = site.run_once();
+    let (once, _) = site(1);
+    set_encryption(&once, &lines(&moto, &endpoint, &arn, &[]));
+    let ran = once.run_once();
     assert_eq!(ran.code, Some(6), "{}", ran.stderr);
     assert!(
         ran.stderr.contains("nothing is stored unencrypted"),
         "{}",
         ran.stderr
     );
-    assert_nothing_sealed(&site);
+    assert_nothing_sealed(&once);
 
+    let (site, originals) = site(4);
+    set_encryption(&site, &lines(&moto, &endpoint, &arn, &[]));
     let daemon = site.start();
     let in_the_way = || site.status().to_string().contains("make a data key");
     assert!(
