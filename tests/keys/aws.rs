@@ -116,19 +116,20 @@ fn while_the_key_service_is_away_nothing_is_sealed_and_then_it_drains() {
         .unwrap();
     let proxy = runtime.block_on(TcpProxy::start(&moto.address()));
     let endpoint = format!("http://127.0.0.1:{}", proxy.port());
-    let (site, originals) = site(4);
-    set_encryption(&site, &lines(&moto, &endpoint, &arn, &[]));
     proxy.set(Line::Refused);
-
-    let ran = site.run_once();
+    let (once, _) = site(1);
+    set_encryption(&once, &lines(&moto, &endpoint, &arn, &[]));
+    let ran = once.run_once();
     assert_eq!(ran.code, Some(6), "{}", ran.stderr);
     assert!(
         ran.stderr.contains("nothing is stored unencrypted"),
         "{}",
         ran.stderr
     );
-    assert_nothing_sealed(&site);
+    assert_nothing_sealed(&once);
 
+    let (site, originals) = site(4);
+    set_encryption(&site, &lines(&moto, &endpoint, &arn, &[]));
     let daemon = site.start();
     let in_the_way = || site.status().to_string().contains("make a data key");
     assert!(
@@ -160,8 +161,7 @@ fn assert_nothing_sealed(site: &Site) {
 #[ignore = "needs the lab: tests/lab/install"]
 fn rotated_and_rewrapped_at_the_service_the_former_key_is_not_needed() {
     let moto = Moto::start();
-    let (site, mut originals) = site(6);
-    let all = std::mem::take(&mut originals);
+    let (site, originals) = site(6);
     site.close_up_to(3);
     let first = format!("aws-kms:{}", moto.create_key());
     set_encryption(&site, &lines(&moto, &moto.endpoint(), &first, &[]));
@@ -198,7 +198,7 @@ fn rotated_and_rewrapped_at_the_service_the_former_key_is_not_needed() {
     moto.kms("ScheduleKeyDeletion", &body);
     set_encryption(&site, &lines(&moto, &moto.endpoint(), &second, &[]));
     assert_verifies(&site);
-    site.assert_identical(&all);
+    site.assert_identical(&originals);
     let again = key(&site, &["rewrap"]);
     assert_eq!(json(&again)["destinations"][0]["covered"], 3);
     let keys = fs::read_dir(site.workspace.archived_folder().join("keys")).unwrap();

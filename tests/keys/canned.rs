@@ -109,96 +109,98 @@ async fn opened(canned: &Canned) -> KeyringError {
     opened.unwrap_err()
 }
 
+/// Code, status; exit code, whether the data key under another key helps, and what the hint says.
+const REFUSALS: [(&str, &str, Exit, bool, &str); 12] = [
+    (
+        "DisabledException",
+        "400 Bad Request",
+        Exit::Usage,
+        true,
+        "enable the key again",
+    ),
+    (
+        "KMSInvalidStateException",
+        "400 Bad Request",
+        Exit::Usage,
+        true,
+        "cancel its deletion",
+    ),
+    (
+        "NotFoundException",
+        "400 Bad Request",
+        Exit::Usage,
+        true,
+        "its region",
+    ),
+    (
+        "AccessDeniedException",
+        "400 Bad Request",
+        Exit::Usage,
+        true,
+        "kms:GenerateDataKey",
+    ),
+    (
+        "InvalidCiphertextException",
+        "400 Bad Request",
+        Exit::Corrupt,
+        true,
+        "old-keys",
+    ),
+    (
+        "IncorrectKeyException",
+        "400 Bad Request",
+        Exit::Corrupt,
+        true,
+        "old-keys",
+    ),
+    (
+        "ExpiredTokenException",
+        "400 Bad Request",
+        Exit::Transient,
+        false,
+        "credentials",
+    ),
+    (
+        "UnrecognizedClientException",
+        "400 Bad Request",
+        Exit::Transient,
+        false,
+        "credentials",
+    ),
+    (
+        "KeyUnavailableException",
+        "500 Internal Server Error",
+        Exit::Transient,
+        false,
+        "waits",
+    ),
+    (
+        "ThrottlingException",
+        "400 Bad Request",
+        Exit::Transient,
+        false,
+        "waits",
+    ),
+    (
+        "KMSInternalException",
+        "500 Internal Server Error",
+        Exit::Transient,
+        false,
+        "waits",
+    ),
+    (
+        "ValidationException",
+        "400 Bad Request",
+        Exit::Usage,
+        false,
+        "see what",
+    ),
+];
+
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one table of cases")]
 async fn every_refusal_has_its_class_and_its_hint() {
-    let cases = [
-        (
-            "DisabledException",
-            "400 Bad Request",
-            Exit::Usage,
-            true,
-            "enable the key again",
-        ),
-        (
-            "KMSInvalidStateException",
-            "400 Bad Request",
-            Exit::Usage,
-            true,
-            "cancel its deletion",
-        ),
-        (
-            "NotFoundException",
-            "400 Bad Request",
-            Exit::Usage,
-            true,
-            "its region",
-        ),
-        (
-            "AccessDeniedException",
-            "400 Bad Request",
-            Exit::Usage,
-            true,
-            "kms:GenerateDataKey",
-        ),
-        (
-            "InvalidCiphertextException",
-            "400 Bad Request",
-            Exit::Corrupt,
-            true,
-            "old-keys",
-        ),
-        (
-            "IncorrectKeyException",
-            "400 Bad Request",
-            Exit::Corrupt,
-            true,
-            "old-keys",
-        ),
-        (
-            "ExpiredTokenException",
-            "400 Bad Request",
-            Exit::Transient,
-            false,
-            "credentials",
-        ),
-        (
-            "UnrecognizedClientException",
-            "400 Bad Request",
-            Exit::Transient,
-            false,
-            "credentials",
-        ),
-        (
-            "KeyUnavailableException",
-            "500 Internal Server Error",
-            Exit::Transient,
-            false,
-            "waits",
-        ),
-        (
-            "ThrottlingException",
-            "400 Bad Request",
-            Exit::Transient,
-            false,
-            "waits",
-        ),
-        (
-            "KMSInternalException",
-            "500 Internal Server Error",
-            Exit::Transient,
-            false,
-            "waits",
-        ),
-        (
-            "ValidationException",
-            "400 Bad Request",
-            Exit::Usage,
-            false,
-            "see what",
-        ),
-    ];
-    for (code, status, exit, lacks_key, hint) in cases {
+    for (code, status, exit, lacks_key, hint) in REFUSALS {
         let canned = Canned::refusing(code, status);
         let error = opened(&canned).await;
         let text = chain(&error);

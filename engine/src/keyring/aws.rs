@@ -273,7 +273,9 @@ where
             ),
             _,
         )
-        | (_, 429 | 500..) => Refusal::Away,
+        // Some proxy's page in the place of an answer has no code.
+        | (_, 429 | 500..)
+        | (None, ..300) => Refusal::Away,
         _ => Refusal::Other,
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use reqwest::{Client, StatusCode};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -30,6 +31,7 @@ use crate::archive::{
 };
 use crate::cloud::check_endpoint;
 use crate::cloud::google::{Renewed, Source};
+use crate::retry::RetryClass;
 
 /// What a key id of this service begins with.
 pub(super) const SCHEME: &str = "gcp-kms";
@@ -166,15 +168,17 @@ impl GoogleKey {
             plaintext: &encoded,
             plaintext_crc32c: crc32c::crc32c(key),
         };
-        let answer: Encrypted = self.ask(action, ENCRYPT, text, identity).await?;
-        if !answer.verified_plaintext_crc32c
-            || !answer.verified_additional_authenticated_data_crc32c
-        {
-            return Err(self.odd(action, "does not say that the service got the right bytes"));
-        }
-        let wrapped = checked(&answer.ciphertext, &answer.ciphertext_crc32c)
-            .filter(|wrapped| !wrapped.is_empty())
-            .ok_or_else(|| self.odd(action, "has no wrapped key with the right CRC32C"))?;
+        let read = |answer: Encrypted| {
+            if !answer.verified_plaintext_crc32c
+                || !answer.verified_additional_authenticated_data_crc32c
+            {
+                return Err("does not say that the service got the right bytes");
+            }
+            checked(&answer.ciphertext, &answer.ciphertext_crc32c)
+                .filter(|wrapped| !wrapped.is_empty())
+                .ok_or("has no wrapped key with the right CRC32C")
+        };
+        let wrapped = self.ask(action, ENCRYPT, text, identity, read).await?;
         Ok((self.id.clone(), WrappedKey::new(wrapped)))
     }
 
@@ -190,19 +194,23 @@ impl GoogleKey {
             ciphertext: &encoded,
             ciphertext_crc32c: crc32c::crc32c(wrapped),
         };
-        let answer: Decrypted = self.ask(action, DECRYPT, text, identity).await?;
-        let key = checked(&answer.plaintext, &answer.plaintext_crc32c).map(Zeroizing::new);
-        key.and_then(|key| DataKey::of_service(&key))
-            .ok_or_else(|| self.odd(action, "has no key of 32 bytes with the right CRC32C"))
+        let read = |answer: Decrypted| {
+            let key = checked(&answer.plaintext, &answer.plaintext_crc32c).map(Zeroizing::new);
+            key.and_then(|key| DataKey::of_service(&key))
+                .ok_or("has no key of 32 bytes with the right CRC32C")
+        };
+        self.ask(action, DECRYPT, text, identity, read).await
     }
 
-    async fn ask<A: serde::de::DeserializeOwned>(
+    /// What `read` makes of the answer. One that it refuses was damaged on its way, and is asked for again.
+    async fn ask<A: DeserializeOwned, T>(
         &self,
         action: &'static str,
         method: &'static str,
         text: Text<'_>,
         identity: &ObjectIdentity,
-    ) -> Result<A, KeyringError> {
+        read: impl Fn(A) -> Result<T, &'static str>,
+    ) -> Result<T, KeyringError> {
         let data = associated_data(&self.id, identity);
         let request = Request {
             text,
@@ -214,19 +222,23 @@ impl GoogleKey {
         // Wiped when the last attempt is over: there is a data key in it.
         let body = Bytes::from_owner(body);
         let mut pause = PAUSE;
-        for _ in 1..ATTEMPTS {
-            match self.ask_once(action, method, &body).await {
-                Err(error) if error.retry_class() != crate::retry::RetryClass::Never => {
+        let mut attempt = 1;
+        loop {
+            let answer = self.ask_once(action, method, &body).await;
+            let answer =
+                answer.and_then(|answer| read(answer).map_err(|why| self.odd(action, why)));
+            match answer {
+                Err(error) if attempt < ATTEMPTS && error.retry_class() != RetryClass::Never => {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
+                    attempt += 1;
                 }
                 answer => return answer,
             }
         }
-        self.ask_once(action, method, &body).await
     }
 
-    async fn ask_once<A: serde::de::DeserializeOwned>(
+    async fn ask_once<A: DeserializeOwned>(
         &self,
         action: &'static str,
         method: &'static str,

@@ -211,106 +211,104 @@ async fn serve(
 fn answer(state: &mut State, method: &Method, path: &str, body: &[u8]) -> Result<Answer, Refused> {
     let fault = state.faults.pop();
     match fault {
-        Some(Fault::Unavailable) => {
-            return Err(Box::new(refuse(
-                503,
-                "UNAVAILABLE",
-                "The service is currently unavailable.",
-            )));
-        }
-        Some(Fault::Denied) => {
-            return Err(Box::new(refuse(
-                403,
-                "PERMISSION_DENIED",
-                "Permission denied on resource.",
-            )));
-        }
+        Some(Fault::Unavailable) => return Err(refused(503, "UNAVAILABLE", "not available")),
+        Some(Fault::Denied) => return Err(refused(403, "PERMISSION_DENIED", "denied")),
         _ => {}
     }
-    let invalid = |why: &str| Box::new(refuse(400, "INVALID_ARGUMENT", why));
     let name = path.strip_prefix("/v1/").filter(|_| method == Method::POST);
-    let (name, verb) = name
-        .and_then(|name| name.split_once(':'))
-        .ok_or_else(|| Box::new(refuse(404, "NOT_FOUND", "no such method")))?;
-    let versions = state.keys.get(name).ok_or_else(|| {
-        Box::new(refuse(
-            404,
-            "NOT_FOUND",
-            &format!("CryptoKey {name} not found."),
-        ))
-    })?;
-    let body: Value = serde_json::from_slice(body).map_err(|_| invalid("not JSON"))?;
-    let field = |name: &str| -> Result<Vec<u8>, Refused> {
-        let text = body[name]
-            .as_str()
-            .ok_or_else(|| invalid(&format!("{name} is missing")))?;
-        let bytes = BASE64
-            .decode(text.as_bytes())
-            .map_err(|_| invalid("not base64"))?;
-        let crc32c = body[format!("{name}Crc32c")]
-            .as_str()
-            .and_then(|text| text.parse().ok());
-        if crc32c != Some(crc32c::crc32c(&bytes)) {
-            return Err(invalid(&format!(
-                "the checksum in field {name}_crc32c did not match"
-            )));
-        }
-        Ok(bytes)
-    };
-    let data = field("additionalAuthenticatedData")?;
+    let asked = name.and_then(|name| name.split_once(':'));
+    let (name, verb) = asked.ok_or_else(|| refused(404, "NOT_FOUND", "no such method"))?;
+    let versions = state.keys.get(name);
+    let versions = versions.ok_or_else(|| refused(404, "NOT_FOUND", "CryptoKey not found"))?;
+    let body = serde_json::from_slice(body).map_err(|_| invalid("not JSON"))?;
+    let data = field(&body, "additionalAuthenticatedData")?;
     let known = ["additionalAuthenticatedData", "plaintext", "ciphertext"];
     for name in body.as_object().unwrap().keys() {
         if !known.contains(&name.trim_end_matches("Crc32c")) {
-            return Err(invalid(&format!("Unknown name \"{name}\"")));
+            return Err(invalid("unknown name"));
         }
     }
-    let disabled = || {
-        Box::new(refuse(
-            400,
-            "FAILED_PRECONDITION",
-            "CryptoKeyVersion is not enabled, current state is: DISABLED.",
-        ))
-    };
     match verb {
-        "encrypt" => {
-            let version = versions.len() - 1;
-            let secret = versions[version].ok_or_else(disabled)?;
-            let mut text = field("plaintext")?;
-            let mut nonce = [0; NONCE_SIZE];
-            getrandom::fill(&mut nonce).unwrap();
-            let tag = Cipher::new(&secret).seal(nonce, &data, &mut text);
-            let sealed = [&[u8::try_from(version).unwrap()][..], &nonce, &text, &tag].concat();
-            let is_verified = fault != Some(Fault::Unverified);
-            let (ciphertext, crc32c) = outgoing(sealed, fault);
-            Ok(ok(&json!({
-                "name": format!("{name}/cryptoKeyVersions/{}", version + 1),
-                "ciphertext": ciphertext, "ciphertextCrc32c": crc32c,
-                "verifiedPlaintextCrc32c": is_verified,
-                "verifiedAdditionalAuthenticatedDataCrc32c": is_verified,
-                "protectionLevel": "SOFTWARE",
-            })))
-        }
-        "decrypt" => {
-            let sealed = field("ciphertext")?;
-            let wrong = || invalid("Decryption failed: the ciphertext is invalid.");
-            let (version, rest) = sealed.split_first().ok_or_else(wrong)?;
-            let secret = versions.get(usize::from(*version)).ok_or_else(wrong)?;
-            let secret = secret.ok_or_else(disabled)?;
-            let (nonce, rest) = rest.split_first_chunk::<NONCE_SIZE>().ok_or_else(wrong)?;
-            let (text, tag) = rest.split_last_chunk::<TAG_SIZE>().ok_or_else(wrong)?;
-            let mut text = text.to_vec();
-            Cipher::new(&secret)
-                .open(*nonce, &data, &mut text, tag)
-                .map_err(|_| wrong())?;
-            let (plaintext, crc32c) = outgoing(text, fault);
-            Ok(ok(&json!({
-                "plaintext": plaintext, "plaintextCrc32c": crc32c,
-                "usedPrimary": usize::from(*version) == versions.len() - 1,
-                "protectionLevel": "SOFTWARE",
-            })))
-        }
+        "encrypt" => encrypt(name, versions, &field(&body, "plaintext")?, &data, fault),
+        "decrypt" => decrypt(versions, &field(&body, "ciphertext")?, &data, fault),
         _ => Err(invalid("no such method")),
     }
+}
+
+/// Bytes that have the CRC32C that came with them.
+fn field(body: &Value, name: &str) -> Result<Vec<u8>, Refused> {
+    let text = body[name].as_str().ok_or_else(|| invalid("missing"))?;
+    let bytes = BASE64.decode(text.as_bytes());
+    let bytes = bytes.map_err(|_| invalid("not base64"))?;
+    let crc32c = body[format!("{name}Crc32c")].as_str();
+    if crc32c.and_then(|text| text.parse().ok()) != Some(crc32c::crc32c(&bytes)) {
+        return Err(invalid("the checksum did not match"));
+    }
+    Ok(bytes)
+}
+
+fn encrypt(
+    name: &str,
+    versions: &[Option<[u8; 32]>],
+    plaintext: &[u8],
+    data: &[u8],
+    fault: Option<Fault>,
+) -> Result<Answer, Refused> {
+    let version = versions.len() - 1;
+    let secret = versions[version].ok_or_else(disabled)?;
+    let mut text = plaintext.to_vec();
+    let mut nonce = [0; NONCE_SIZE];
+    getrandom::fill(&mut nonce).unwrap();
+    let tag = Cipher::new(&secret).seal(nonce, data, &mut text);
+    let sealed = [&[u8::try_from(version).unwrap()][..], &nonce, &text, &tag].concat();
+    let is_verified = fault != Some(Fault::Unverified);
+    let (ciphertext, crc32c) = outgoing(sealed, fault);
+    Ok(ok(&json!({
+        "name": format!("{name}/cryptoKeyVersions/{}", version + 1),
+        "ciphertext": ciphertext, "ciphertextCrc32c": crc32c,
+        "verifiedPlaintextCrc32c": is_verified,
+        "verifiedAdditionalAuthenticatedDataCrc32c": is_verified,
+        "protectionLevel": "SOFTWARE",
+    })))
+}
+
+fn decrypt(
+    versions: &[Option<[u8; 32]>],
+    sealed: &[u8],
+    data: &[u8],
+    fault: Option<Fault>,
+) -> Result<Answer, Refused> {
+    let wrong = || invalid("Decryption failed: the ciphertext is invalid.");
+    let (version, rest) = sealed.split_first().ok_or_else(wrong)?;
+    let secret = versions.get(usize::from(*version)).ok_or_else(wrong)?;
+    let secret = secret.ok_or_else(disabled)?;
+    let (nonce, rest) = rest.split_first_chunk::<NONCE_SIZE>().ok_or_else(wrong)?;
+    let (text, tag) = rest.split_last_chunk::<TAG_SIZE>().ok_or_else(wrong)?;
+    let mut text = text.to_vec();
+    let opened = Cipher::new(&secret).open(*nonce, data, &mut text, tag);
+    opened.map_err(|_| wrong())?;
+    let (plaintext, crc32c) = outgoing(text, fault);
+    Ok(ok(&json!({
+        "plaintext": plaintext, "plaintextCrc32c": crc32c,
+        "usedPrimary": usize::from(*version) == versions.len() - 1,
+        "protectionLevel": "SOFTWARE",
+    })))
+}
+
+fn disabled() -> Refused {
+    refused(
+        400,
+        "FAILED_PRECONDITION",
+        "CryptoKeyVersion is not enabled, current state is: DISABLED.",
+    )
+}
+
+fn invalid(message: &str) -> Refused {
+    refused(400, "INVALID_ARGUMENT", message)
+}
+
+fn refused(status: u16, code: &str, message: &str) -> Refused {
+    Box::new(refuse(status, code, message))
 }
 
 /// Bytes as they go out, and the CRC32C of what they should be.
