@@ -198,7 +198,6 @@ const REFUSALS: [(&str, &str, Exit, bool, &str); 12] = [
 ];
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one table of cases")]
 async fn every_refusal_has_its_class_and_its_hint() {
     for (code, status, exit, lacks_key, hint) in REFUSALS {
         let canned = Canned::refusing(code, status);
