@@ -204,10 +204,6 @@ async fn serve(
     Ok(answer.unwrap_or_else(|refused| *refused))
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "one rule of the protocol after the other"
-)]
 fn answer(state: &mut State, method: &Method, path: &str, body: &[u8]) -> Result<Answer, Refused> {
     let fault = state.faults.pop();
     match fault {
