@@ -73,8 +73,10 @@ impl<'a> Watching<'a> {
         loop {
             let opened = openings.borrow_and_update().clone();
             let fresh: Vec<_> = opened.difference(&served).copied().collect();
-            let outcome = self.look_and_hold(&opened, &fresh).await;
+            let (outcome, held) = self.look_and_hold(&opened, &fresh).await;
             match &outcome {
+                // What was held may have been archived and let go of before: the next scan goes through it.
+                Ok(_) if held => served.clear(),
                 Ok(_) => served = opened,
                 // What numbering the files are of is for a person to say.
                 Err(error) if Problem::of(error).exit == Exit::Conflict => {}
@@ -96,18 +98,20 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// One scan. While it waits for a database that does not answer, what is closed is held.
+    /// One scan. While it waits for a database that does not answer, what is closed is held; says whether that was so.
     async fn look_and_hold(
         &self,
         opened: &Opened,
         fresh: &[DestinationId],
-    ) -> anyhow::Result<Option<Scan>> {
+    ) -> (anyhow::Result<Option<Scan>>, bool) {
         let mut looking = pin!(self.look(opened, fresh));
+        let mut held = false;
         loop {
             tokio::select! {
-                outcome = &mut looking => return outcome,
+                outcome = &mut looking => return (outcome, held),
                 () = tokio::time::sleep(HOLD_AFTER) => {
                     let _ = self.tenure.pin_closed(&self.watch.config).await;
+                    held = true;
                 }
             }
         }
