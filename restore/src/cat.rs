@@ -75,7 +75,7 @@ impl From<io::Error> for CatError {
     }
 }
 
-/// Writes `parts` to `out` as one binlog.
+/// Writes `parts` to `out` as one binlog, and counts their bytes in `progress`.
 ///
 /// # Errors
 /// When a file cannot be read back or `out` cannot be written: what was written until then is a
@@ -84,8 +84,8 @@ pub async fn cat(
     archive: &Archive,
     parts: &[Part],
     out: &mut (impl AsyncWrite + Unpin),
+    progress: &Progress,
 ) -> Result<(), CatError> {
-    let progress = Progress::bytes("cat", parts.iter().map(Part::bytes).sum());
     let mut following = parts.first().map(|part| archive.prefetch_part(part));
     for (index, part) in parts.iter().enumerate() {
         let Some(mut current) = following.take() else {

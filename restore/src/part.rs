@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use engine::archive::ObjectIndex;
+use engine::gtid::GtidSet;
 use tokio::sync::mpsc::Sender;
 
 use crate::history::ArchivedFile;
@@ -67,6 +68,19 @@ impl Part {
         self.blocks(index)
             .fold(header, |sum, number| sum.saturating_add(size(number)))
     }
+}
+
+/// A part of a plan, and what its file's manifest entry says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The part.
+    pub part: Part,
+    /// All that the file adds, cuts or not.
+    pub adds: GtidSet,
+    /// It holds anonymous transactions.
+    pub anonymous: bool,
+    /// The version of the server that wrote it.
+    pub server_version: String,
 }
 
 impl Archive {

@@ -19,7 +19,7 @@ use crate::entries::{self, ENTRIES_IN_FLIGHT, EntryError};
 use crate::history::{ArchivedFile, EntryFault};
 use crate::locate::{self, LocateError};
 use crate::object::{Archive, ReadError};
-use crate::part::Part;
+use crate::part::{Part, Step};
 use crate::plan::commands::Subject;
 use crate::plan::{
     Commands, Inputs, Invocation, Outline, Plan, PlannedFile, Refusal, SavedPlanError, StartAt,
@@ -337,19 +337,36 @@ impl Planner<'_> {
     /// The parts that a saved plan names, after each was compared with its manifest entry.
     ///
     /// # Errors
-    /// When an entry cannot be read, or is not of the file that was planned.
+    /// As [`steps`](Self::steps).
     pub async fn parts(&self, plan: &Plan) -> Result<Vec<Part>, PlanningError> {
+        let steps = self.steps(plan).await?;
+        Ok(steps.into_iter().map(|step| step.part).collect())
+    }
+
+    /// The same, with what the entries say that a replay needs to know.
+    ///
+    /// # Errors
+    /// When an entry cannot be read, or is not of the file that was planned.
+    pub async fn steps(&self, plan: &Plan) -> Result<Vec<Step>, PlanningError> {
+        let store = self.destination.store().as_ref();
         futures::stream::iter(&plan.files)
             .map(|planned| async move {
-                let file = self.archived(&planned.source, planned.sequence).await?;
+                let key = planned.source.manifest_key(planned.sequence);
+                let stored = entries::read_one(store, key.clone()).await?;
+                let file = ArchivedFile::of(&stored)?;
                 if file.sha256 != planned.sha256 || *file.key() != planned.key {
-                    let key = planned.source.manifest_key(planned.sequence);
                     return Err(SavedPlanError::Changed { key }.into());
                 }
-                Ok(Part {
-                    file,
-                    from: planned.from,
-                    to: planned.to,
+                let binlog = stored.entry.binlog;
+                Ok(Step {
+                    part: Part {
+                        file,
+                        from: planned.from,
+                        to: planned.to,
+                    },
+                    adds: binlog.added_gtids,
+                    anonymous: binlog.anonymous_transactions > 0,
+                    server_version: binlog.server_version,
                 })
             })
             .buffered(ENTRIES_IN_FLIGHT)

@@ -62,7 +62,7 @@ fn a_plan_to_before_a_transaction_is_cut_there_and_its_stream_ends_there() {
             files[number].0, target.offset
         ),
         "a server that has executed what is stated",
-        "mysqlbinlog - | mysql --binary-mode",
+        "mysqlbinlog --no-defaults - | mysql --binary-mode",
     ]);
     assert_eq!(ran.stderr, "");
 

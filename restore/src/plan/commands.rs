@@ -96,8 +96,9 @@ impl Commands {
     }
 }
 
-/// `TZ=UTC`: no time that it prints depends on the machine.
-const MYSQLBINLOG: &str = "TZ=UTC mysqlbinlog";
+/// `TZ=UTC`: no time that it prints depends on the machine. `--no-defaults`: it refuses options that are the
+/// client's in a shared option file, and asks no server.
+const MYSQLBINLOG: &str = "TZ=UTC mysqlbinlog --no-defaults";
 
 /// `--binary-mode`: strings in statements may hold any byte.
 const MYSQL: &str = "mysql --binary-mode";
@@ -251,12 +252,12 @@ mod tests {
         let commands = commands(&files, "");
         assert_eq!(
             commands.replay,
-            "TZ=UTC mysqlbinlog --start-position=236 --stop-position=700 logs/binlog.000001 logs/binlog.000002 \
+            "TZ=UTC mysqlbinlog --no-defaults --start-position=236 --stop-position=700 logs/binlog.000001 logs/binlog.000002 \
              logs/binlog.000003 | mysql --binary-mode"
         );
         assert_eq!(
             commands.stream,
-            "gtide-restore --config '/etc/my files/gtide.toml' cat --plan \"/tmp/it's.json\" | TZ=UTC mysqlbinlog - | \
+            "gtide-restore --config '/etc/my files/gtide.toml' cat --plan \"/tmp/it's.json\" | TZ=UTC mysqlbinlog --no-defaults - | \
              mysql --binary-mode"
         );
         assert_eq!(
@@ -276,7 +277,7 @@ mod tests {
         assert_eq!(
             commands(&files, "").replay,
             format!(
-                "{{ TZ=UTC mysqlbinlog --stop-position=500 {a}/binlog.000002 && TZ=UTC mysqlbinlog \
+                "{{ TZ=UTC mysqlbinlog --no-defaults --stop-position=500 {a}/binlog.000002 && TZ=UTC mysqlbinlog --no-defaults \
                  --stop-position=600 {b}/binlog.000002 {b}/binlog.000003; }} | mysql --binary-mode"
             )
         );
@@ -285,7 +286,7 @@ mod tests {
     #[test]
     fn what_is_skipped_is_excluded_in_both_forms() {
         let commands = commands(&[file("a", 1, None, None)], "a:7");
-        let option = format!("mysqlbinlog --exclude-gtids={}", set("a:7"));
+        let option = format!("mysqlbinlog --no-defaults --exclude-gtids={}", set("a:7"));
         assert!(commands.stream.contains(&option), "{}", commands.stream);
         assert!(commands.replay.contains(&option), "{}", commands.replay);
     }

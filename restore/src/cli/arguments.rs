@@ -1,0 +1,208 @@
+//! The arguments of `gtide-restore`.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use engine::base_backup::Position;
+use engine::gtid::{Gtid, GtidSet};
+use engine::layout::{BackupId, ClusterName, Sequence};
+use engine::terminal::Terminal;
+use jiff::Timestamp;
+
+use super::session::failed;
+use crate::range::SequenceRange;
+use crate::source::SourceName;
+use crate::target::Target;
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// The configuration [default: ./gtide.toml, then /etc/gtide/gtide.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "GTIDE_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+    /// One of the configured destinations [default: the first]
+    #[arg(long, global = true, value_name = "URL", env = "GTIDE_DESTINATION")]
+    pub(super) destination: Option<String>,
+    /// Only this cluster's sources
+    #[arg(long, global = true, value_name = "NAME", env = "GTIDE_CLUSTER")]
+    pub(super) cluster: Option<ClusterName>,
+    /// Only this source: its uuid as `ls` prints it, or the beginning of it, and perhaps /INCARNATION
+    #[arg(long, global = true, value_name = "SOURCE", env = "GTIDE_SOURCE")]
+    pub(super) source: Option<SourceName>,
+    #[command(flatten)]
+    pub(super) terminal: Terminal,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show what is archived: files, GTIDs, times, gaps
+    Ls {
+        /// Show every file too
+        #[arg(long)]
+        files: bool,
+    },
+    /// Find the way to a moment: base backup, files, cuts, and the commands to run
+    Plan(Box<Planned>),
+    /// Write binary logs to stdout as one stream, for `mysqlbinlog -`
+    Cat(Wanted),
+    /// Write binary logs to a directory, under their own names
+    Fetch {
+        /// Where to; files that are there already are not fetched again
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        #[command(flatten)]
+        wanted: Wanted,
+    },
+    /// Read everything back and judge it
+    Verify(Range),
+}
+
+impl Command {
+    /// The saved plan that the command is about.
+    pub(super) fn saved_plan(&self) -> Option<&Path> {
+        match self {
+            Self::Cat(wanted) | Self::Fetch { wanted, .. } => wanted.plan.as_deref(),
+            Self::Ls { .. } | Self::Plan(_) | Self::Verify(_) => None,
+        }
+    }
+}
+
+/// Which files.
+#[derive(Debug, Args)]
+pub(super) struct Range {
+    /// The first sequence, as in binlog.000042 [default: the archive's first]
+    #[arg(long, value_name = "N", value_parser = sequence)]
+    pub(super) from_seq: Option<Sequence>,
+    /// The last sequence, itself included [default: the archive's last]
+    #[arg(long, value_name = "N", value_parser = sequence)]
+    pub(super) to_seq: Option<Sequence>,
+}
+
+/// Which files, and in which state.
+#[derive(Debug, Args)]
+pub(super) struct Selected {
+    #[command(flatten)]
+    pub(super) range: Range,
+    /// Take files that were damaged before they were archived, byte for byte
+    #[arg(long)]
+    pub(super) accept_damage: bool,
+}
+
+/// Which files, by a range or by a plan.
+#[derive(Debug, Args)]
+pub(super) struct Wanted {
+    #[command(flatten)]
+    pub(super) selected: Selected,
+    /// What a saved plan wants
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from_seq", "to_seq", "accept_damage"])]
+    pub(super) plan: Option<PathBuf>,
+}
+
+/// The moment, where to begin, and where the plan goes.
+#[derive(Debug, Args)]
+pub(super) struct Planned {
+    #[command(flatten)]
+    pub(super) moment: Moment,
+    /// Leave these transactions out, and keep what follows
+    #[arg(long, value_name = "SET")]
+    pub(super) skip_gtid: Option<GtidSetText>,
+    /// Begin with this base backup [default: the one that leaves the least to replay]
+    #[arg(long, value_name = "ID", conflicts_with = "from_gtid_set")]
+    pub(super) from_backup: Option<BackupId>,
+    /// Begin with a server that has executed this; '' is one that was just initialised
+    #[arg(long, value_name = "SET", value_parser = any_gtid_set)]
+    pub(super) from_gtid_set: Option<GtidSet>,
+    /// Pass damage and events that are not understood, where the GTIDs prove that nothing is missing
+    #[arg(long)]
+    pub(super) accept_damage: bool,
+    /// Write the plan to a new file, for `cat --plan` and `fetch --plan`
+    #[arg(long, value_name = "FILE")]
+    pub(super) save: Option<PathBuf>,
+    /// Print a shell script that checks the server, replays the plan and checks again
+    #[arg(long, requires = "save")]
+    pub(super) script: bool,
+    /// Where the printed commands fetch files to
+    #[arg(long, value_name = "DIR", default_value = "binlogs")]
+    pub(super) dir: PathBuf,
+}
+
+/// The moment to restore.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Moment {
+    /// All up to the first transaction that was committed later, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(super) to_time: Option<Timestamp>,
+    /// All up to and including these transactions
+    #[arg(long, value_name = "SET")]
+    pub(super) to_gtid: Option<GtidSetText>,
+    /// All before this transaction
+    #[arg(long, value_name = "GTID")]
+    pub(super) before_gtid: Option<Gtid>,
+    /// All that ends at or before a place in a source's binary log
+    #[arg(long, value_name = "FILE:POS", value_parser = position)]
+    pub(super) to_position: Option<Position>,
+    /// All that is archived
+    #[arg(long)]
+    pub(super) to_latest: bool,
+}
+
+impl Moment {
+    pub(super) fn target(&self) -> Target {
+        if let Some(time) = self.to_time {
+            Target::Time { time }
+        } else if let Some(GtidSetText(gtids)) = &self.to_gtid {
+            Target::ToGtid {
+                gtids: gtids.clone(),
+            }
+        } else if let Some(gtid) = &self.before_gtid {
+            Target::BeforeGtid { gtid: gtid.clone() }
+        } else if let Some(position) = &self.to_position {
+            Target::Position {
+                position: position.clone(),
+            }
+        } else {
+            Target::Latest
+        }
+    }
+}
+
+/// A GTID set that is not empty.
+#[derive(Debug, Clone)]
+pub(super) struct GtidSetText(pub(super) GtidSet);
+
+impl FromStr for GtidSetText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let set: GtidSet = text.parse().map_err(|error| format!("{error}"))?;
+        if set.is_empty() {
+            return Err("no GTID in it".to_owned());
+        }
+        Ok(Self(set))
+    }
+}
+
+fn any_gtid_set(text: &str) -> Result<GtidSet, String> {
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+fn position(text: &str) -> Result<Position, String> {
+    let parts = text.rsplit_once(':');
+    let parsed = parts.and_then(|(file, offset)| Position::new(file, offset.parse().ok()?));
+    parsed.ok_or_else(|| "write a binlog file's name, a colon and an offset".to_owned())
+}
+
+fn sequence(text: &str) -> Result<Sequence, String> {
+    match text.parse().map(Sequence) {
+        Ok(sequence) if (Sequence(1)..=Sequence::MAX).contains(&sequence) => Ok(sequence),
+        _ => Err(format!("not a number from 1 to {}", Sequence::MAX)),
+    }
+}
+
+impl Range {
+    pub(super) fn range(&self) -> anyhow::Result<SequenceRange> {
+        SequenceRange::new(self.from_seq, self.to_seq).map_err(failed)
+    }
+}

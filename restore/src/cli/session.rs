@@ -1,0 +1,134 @@
+//! What all commands share: an open destination, and what the command line says about it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::clock::SystemClock;
+use engine::config::{self, ReaderConfig};
+use engine::exit::{self, Diagnose, Exit, Failure};
+use engine::keyring::Keyring;
+use engine::layout::SourceIdentity;
+
+use super::arguments::Global;
+use crate::cat::CatError;
+use crate::destination::Destination;
+use crate::object::Archive;
+use crate::output::{self, Report};
+use crate::plan::{MAX_PLAN_LEN, Plan, SavedPlanError};
+use crate::planning::Planner;
+use crate::source::SourceFilter;
+
+/// An open destination, and what the command line says about it.
+pub(super) struct Session<'a> {
+    pub(super) global: &'a Global,
+    /// The configuration's file.
+    pub(super) path: PathBuf,
+    config: ReaderConfig,
+    pub(super) destination: Destination,
+    /// The saved plan that the command names.
+    pub(super) plan: Option<Plan>,
+}
+
+impl<'a> Session<'a> {
+    /// Opens the destination that is named, else that of the saved plan, else the configuration's first.
+    pub(super) fn open(global: &'a Global, saved_plan: Option<&Path>) -> anyhow::Result<Self> {
+        let path = config::find(global.config.as_deref())?;
+        let config = ReaderConfig::load(&path)?;
+        let plan = saved_plan.map(read_plan).transpose()?;
+        let planned = plan.as_ref().map(|plan| plan.destination.as_str());
+        let url = global.destination.as_deref().or(planned);
+        let destination = Destination::open(&config, url).map_err(failed)?;
+        Ok(Self {
+            global,
+            path,
+            config,
+            destination,
+            plan,
+        })
+    }
+
+    /// The sources that the destination holds, of the one cluster that is named or of all.
+    pub(super) async fn found(&self) -> anyhow::Result<Vec<SourceIdentity>> {
+        let found = self.destination.sources(self.global.cluster.as_ref()).await;
+        found.map_err(failed)
+    }
+
+    /// Those of them that the command line names.
+    pub(super) async fn sources(&self) -> anyhow::Result<Vec<SourceIdentity>> {
+        let found = self.found().await?;
+        let some = self.filter().some(self.destination.url(), &found);
+        some.map_err(failed)
+    }
+
+    /// The one of them that the command line names.
+    pub(super) async fn only_source(&self) -> anyhow::Result<SourceIdentity> {
+        let found = self.found().await?;
+        let one = self.filter().one(self.destination.url(), &found);
+        one.map_err(failed)
+    }
+
+    pub(super) fn planner<'s>(&'s self, archive: &'s Archive) -> Planner<'s> {
+        Planner {
+            destination: &self.destination,
+            archive,
+            clock: &SystemClock,
+        }
+    }
+
+    pub(super) fn filter(&self) -> SourceFilter {
+        let Global {
+            cluster, source, ..
+        } = self.global;
+        SourceFilter {
+            cluster: cluster.clone(),
+            name: source.clone(),
+        }
+    }
+
+    pub(super) fn archive(&self) -> anyhow::Result<Archive> {
+        let keyring = Arc::new(Keyring::open(&self.config.encryption)?);
+        Ok(Archive::new(Arc::clone(self.destination.store()), keyring))
+    }
+
+    pub(super) fn print(&self, report: &impl Report, exit: Exit) -> anyhow::Result<Exit> {
+        match output::print(report, self.global.terminal.format) {
+            Ok(()) => Ok(exit),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Interrupted),
+            Err(error) => Err(failed(CatError::Write(error))),
+        }
+    }
+}
+
+fn read_plan(path: &Path) -> anyhow::Result<Plan> {
+    let name = path.display().to_string();
+    let read = || {
+        let mut bytes = Vec::new();
+        let limit = MAX_PLAN_LEN as u64;
+        std::fs::File::open(path)?
+            .take(limit)
+            .read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|source| {
+        failed(SavedPlanError::Read {
+            path: name.clone(),
+            source,
+        })
+    })?;
+    Plan::parse(&name, &bytes).map_err(failed)
+}
+
+/// One of this crate's errors, as the engine's `exit` shows it.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err takes"
+)]
+pub(super) fn failed(error: impl Diagnose + 'static) -> anyhow::Error {
+    let failure = Failure {
+        message: exit::chain(&error),
+        exit: error.exit(),
+        hint: error.hint(),
+    };
+    failure.into()
+}
