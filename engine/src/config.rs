@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::exit::{Diagnose, Exit};
 use crate::layout::ClusterName;
-use crate::store::{S3Settings, StoreConfig};
+use crate::store::{LEAST_FOR_EACH, S3Settings, StoreConfig};
 
 /// Where a configuration is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["gtide.toml", "/etc/gtide/gtide.toml"];
@@ -78,6 +78,7 @@ struct RawQueue {
     lanes: Option<u32>,
     max_attempts: Option<u32>,
     shutdown_grace: Option<SignedDuration>,
+    bandwidth_limit: Option<ByteSize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -205,6 +206,9 @@ pub struct QueueConfig {
     pub max_attempts: u32,
     /// How long a stop may wait for the parts under way.
     pub shutdown_grace: Duration,
+    /// Bytes per second that all uploads together may take; at least [`LEAST_FOR_EACH`] for each of
+    /// [`Config::uploads`].
+    pub bandwidth_limit: Option<u64>,
 }
 
 impl fmt::Debug for QueueConfig {
@@ -214,6 +218,7 @@ impl fmt::Debug for QueueConfig {
             .field("lanes", &self.lanes)
             .field("max_attempts", &self.max_attempts)
             .field("shutdown_grace", &self.shutdown_grace)
+            .field("bandwidth_limit", &self.bandwidth_limit)
             .finish_non_exhaustive()
     }
 }
@@ -317,7 +322,7 @@ impl Config {
         let destinations = file.destinations()?;
         let spool = file.spool()?;
         let queue = file.queue()?;
-        Ok(Self {
+        let config = Self {
             cluster: file
                 .raw
                 .cluster
@@ -329,7 +334,16 @@ impl Config {
             destinations,
             encryption: reader.encryption,
             level: file.level()?,
-        })
+        };
+        file.check_bandwidth(&config)?;
+        Ok(config)
+    }
+
+    /// How many uploads there may be at once.
+    #[must_use]
+    pub fn uploads(&self) -> u64 {
+        let routes = self.sources.len().saturating_mul(self.destinations.len());
+        u64::from(self.queue.lanes).saturating_mul(routes as u64)
     }
 }
 
@@ -534,7 +548,26 @@ impl RawFile {
             lanes,
             max_attempts,
             shutdown_grace: self.shutdown_grace()?,
+            bandwidth_limit: raw.bandwidth_limit.map(|limit| limit.as_u64()),
         })
+    }
+
+    /// An upload that gets next to nothing cannot be told from one whose peer is gone.
+    fn check_bandwidth(&self, config: &Config) -> Result<(), ConfigError> {
+        let uploads = config.uploads();
+        let least = LEAST_FOR_EACH.saturating_mul(uploads);
+        match config.queue.bandwidth_limit {
+            Some(limit) if limit < least => {
+                let reason = format!(
+                    "{} a second is too little for {uploads} uploads at once (lanes, times sources, times \
+                     destinations): at least {}",
+                    ByteSize(limit),
+                    ByteSize(least),
+                );
+                Err(self.value("[queue] bandwidth-limit", reason))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn shutdown_grace(&self) -> Result<Duration, ConfigError> {

@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layout::ObjectKey;
 
+mod bandwidth;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod error;
@@ -50,6 +51,7 @@ mod location;
 mod s3;
 mod upload;
 
+pub use bandwidth::{Bandwidth, LEAST_FOR_EACH};
 pub use error::{Operation, ServiceFailure, StoreError};
 use location::Location;
 
@@ -415,11 +417,22 @@ impl Default for Timeouts {
     }
 }
 
-impl Timeouts {
+/// How long a store waits, and how fast it sends.
+#[derive(Debug, Clone, Default)]
+struct Limits {
+    timeouts: Timeouts,
+    /// Shared with the other stores of the process.
+    bandwidth: Option<Arc<Bandwidth>>,
+}
+
+impl Limits {
     /// For one attempt that moves `bytes` one way.
     fn attempt_for(&self, bytes: u64) -> Duration {
-        let slowest = Duration::from_secs(bytes / self.slowest_bytes_per_second.max(1));
-        self.attempt.max(slowest)
+        let slowest = self.timeouts.slowest_bytes_per_second;
+        let allowed = self.bandwidth.as_ref().map(|limit| limit.slowest());
+        let slowest = allowed.map_or(slowest, |allowed| allowed.min(slowest));
+        let moving = Duration::from_secs(bytes / slowest.max(1));
+        self.timeouts.attempt.max(moving)
     }
 }
 
@@ -428,7 +441,25 @@ impl Timeouts {
 /// # Errors
 /// [`StoreError::Config`] when the configuration cannot be meant.
 pub fn connect(config: &StoreConfig) -> Result<Arc<dyn ObjectStore>, StoreError> {
-    connect_with_timeouts(config, Timeouts::default())
+    open(config, Limits::default())
+}
+
+/// As [`connect`]; all uploads share `bandwidth`, where there is one, with those of other stores.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_within(
+    config: &StoreConfig,
+    bandwidth: Option<Arc<Bandwidth>>,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let timeouts = Timeouts::default();
+    open(
+        config,
+        Limits {
+            timeouts,
+            bandwidth,
+        },
+    )
 }
 
 /// As [`connect`], with other time-outs.
@@ -439,15 +470,25 @@ pub fn connect_with_timeouts(
     config: &StoreConfig,
     timeouts: Timeouts,
 ) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    open(
+        config,
+        Limits {
+            timeouts,
+            bandwidth: None,
+        },
+    )
+}
+
+fn open(config: &StoreConfig, limits: Limits) -> Result<Arc<dyn ObjectStore>, StoreError> {
     match Location::parse(&config.url)? {
         Location::Directory { path, url } => {
             location::refuse_cloud_settings(config)?;
-            Ok(Arc::new(fs::FsStore::new(path, url)))
+            Ok(Arc::new(fs::FsStore::new(path, url, limits.bandwidth)))
         }
-        Location::S3(bucket) => Ok(Arc::new(s3::S3Store::new(bucket, config, timeouts)?)),
+        Location::S3(bucket) => Ok(Arc::new(s3::S3Store::new(bucket, config, limits)?)),
         Location::Gcs(bucket) => {
             location::refuse_region(config)?;
-            Ok(Arc::new(gcs::GcsStore::new(bucket, config, timeouts)?))
+            Ok(Arc::new(gcs::GcsStore::new(bucket, config, limits)?))
         }
     }
 }
@@ -481,10 +522,20 @@ mod tests {
 
     #[test]
     fn a_slow_but_moving_body_gets_the_time_it_needs() {
-        let timeouts = Timeouts::default();
-        assert_eq!(timeouts.attempt_for(0), Duration::from_secs(30));
-        assert_eq!(timeouts.attempt_for(8 << 20), Duration::from_secs(32));
-        assert_eq!(timeouts.attempt_for(256 << 20), Duration::from_secs(1024));
+        let limits = Limits::default();
+        assert_eq!(limits.attempt_for(0), Duration::from_secs(30));
+        assert_eq!(limits.attempt_for(8 << 20), Duration::from_secs(32));
+        assert_eq!(limits.attempt_for(256 << 20), Duration::from_secs(1024));
+    }
+
+    #[test]
+    fn a_body_that_shares_a_limit_gets_twice_its_share_of_time() {
+        let limit = Bandwidth::new(1 << 20, 8).map(Arc::new);
+        let limits = Limits {
+            bandwidth: Some(limit.unwrap()),
+            ..Limits::default()
+        };
+        assert_eq!(limits.attempt_for(8 << 20), Duration::from_secs(128));
     }
 
     #[test]

@@ -42,6 +42,8 @@ fn every_key_is_read() {
     assert_eq!(config.sources[0].incarnation, 2);
     assert_eq!((config.queue.lanes, config.queue.max_attempts), (8, 3));
     assert_eq!(config.queue.shutdown_grace, Duration::from_secs(90));
+    assert_eq!(config.queue.bandwidth_limit, Some(20_000_000));
+    assert_eq!(config.uploads(), 48, "8 lanes, 2 sources, 3 destinations");
     assert_eq!(config.level, 9);
     assert_eq!((config.spool.reserve, config.spool.pin), (512 << 20, false));
     assert_eq!(config.destinations.len(), 3);

@@ -13,7 +13,7 @@ use crate::layout::{ClusterName, SourceIdentity};
 use crate::ledger::{DestinationId, Ledger, LedgerError, Route, SourceId, agent_key};
 use crate::queue::{Claim, Claims, Ownership, Queue, QueueConfig};
 use crate::spool::Spool;
-use crate::store::{self, ObjectStore, StoreError};
+use crate::store::{self, Bandwidth, ObjectStore, StoreError};
 use crate::watch::{self, Release};
 
 /// Everything but the sources themselves.
@@ -75,7 +75,13 @@ impl Parts {
         include_last: bool,
     ) -> anyhow::Result<Self> {
         let keyring = Arc::new(Keyring::open(&config.encryption)?);
-        let connect = |d: &DestinationConfig| Ok((store::connect(&d.store)?, d.required));
+        let limit = config.queue.bandwidth_limit;
+        let bandwidth = limit.and_then(|limit| Bandwidth::new(limit, config.uploads()));
+        let bandwidth = bandwidth.map(Arc::new);
+        let connect = |d: &DestinationConfig| {
+            let store = store::connect_within(&d.store, bandwidth.clone())?;
+            Ok((store, d.required))
+        };
         let stores = config.destinations.iter().map(connect);
         let stores: Vec<_> = stores.collect::<Result<_, StoreError>>()?;
         let spool = Spool::open(&config.spool)?;

@@ -34,6 +34,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use self::tree::{Reader, Tree};
 use self::walk::Walk;
+use super::bandwidth::Bandwidth;
 use super::location::check_key;
 use super::{
     ByteStream, ListedObject, ObjectMeta, ObjectStore, Operation, Part, PartReceipt, PendingUpload,
@@ -48,12 +49,21 @@ const LIST_PAGE: usize = 1000;
 #[derive(Debug)]
 pub(super) struct FsStore {
     tree: Arc<Tree>,
+    bandwidth: Option<Arc<Bandwidth>>,
 }
 
 impl FsStore {
-    pub(super) fn new(root: PathBuf, url: String) -> Self {
+    pub(super) fn new(root: PathBuf, url: String, bandwidth: Option<Arc<Bandwidth>>) -> Self {
         Self {
             tree: Arc::new(Tree::new(root, url)),
+            bandwidth,
+        }
+    }
+
+    /// Waits until a body of this size may be written: the directory may be another machine's.
+    async fn turn(&self, body: &Bytes) {
+        if let Some(bandwidth) = &self.bandwidth {
+            bandwidth.turn(body.len()).await;
         }
     }
 
@@ -94,6 +104,7 @@ impl ObjectStore for FsStore {
     }
 
     async fn put_if_absent(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+        self.turn(&body).await;
         self.on_key(Operation::Put, key, move |tree, key| tree.put(key, &body))
             .await
     }
@@ -174,6 +185,7 @@ impl ObjectStore for FsStore {
         id: &UploadId,
         part: Part,
     ) -> Result<PartReceipt, StoreError> {
+        self.turn(&part.body).await;
         let id = id.clone();
         self.on_key(Operation::UploadPart, key, move |tree, key| {
             staging::add(tree, key, &id, &part)

@@ -33,6 +33,7 @@ mod cursors;
 mod download;
 mod failure;
 mod listing;
+mod payload;
 mod resource;
 mod retry;
 mod session;
@@ -55,8 +56,8 @@ use self::failure::Failing;
 use self::resource::Resource;
 use super::location::{Bucket, object_url};
 use super::{
-    ByteStream, ListedObject, ObjectMeta, ObjectStore, Operation, Part, PartReceipt, PendingUpload,
-    StoreConfig, StoreError, Timeouts, UploadFacts, UploadId, UploadKind,
+    ByteStream, Limits, ListedObject, ObjectMeta, ObjectStore, Operation, Part, PartReceipt,
+    PendingUpload, StoreConfig, StoreError, UploadFacts, UploadId, UploadKind,
 };
 use crate::layout::ObjectKey;
 
@@ -86,11 +87,11 @@ impl GcsStore {
     pub(super) fn new(
         bucket: Bucket,
         config: &StoreConfig,
-        timeouts: Timeouts,
+        limits: Limits,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             bucket,
-            connection: Arc::new(Connection::new(config, timeouts)?),
+            connection: Arc::new(Connection::new(config, limits)?),
             cursors: Arc::default(),
         })
     }
@@ -115,7 +116,7 @@ impl GcsStore {
 
     async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
         let failing = self.failing(Operation::Put, key);
-        let timeout = self.connection.timeouts.attempt_for(body.len() as u64);
+        let timeout = self.connection.limits.attempt_for(body.len() as u64);
         let client = self.connection.client(&failing).await?;
         let (size, crc32c) = (body.len() as u64, crc32c::crc32c(&body));
         retry::attempts(|| async {
@@ -123,7 +124,7 @@ impl GcsStore {
                 .write_object(
                     self.resource_name(),
                     self.bucket.full_key(key),
-                    body.clone(),
+                    self.connection.source(body.clone()),
                 )
                 .set_if_generation_match(NO_GENERATION)
                 .with_known_crc32c(crc32c)

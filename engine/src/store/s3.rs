@@ -46,8 +46,9 @@ use self::failure::Failing;
 use self::options::Options;
 use super::location::{Bucket, object_url};
 use super::{
-    ByteStream, ListedObject, ObjectMeta, ObjectStore, Operation, Part, PartReceipt, PendingUpload,
-    StoreConfig, StoreError, Timeouts, UploadFacts, UploadId, crc32c_from_base64, crc32c_to_base64,
+    ByteStream, Limits, ListedObject, ObjectMeta, ObjectStore, Operation, Part, PartReceipt,
+    PendingUpload, StoreConfig, StoreError, UploadFacts, UploadId, crc32c_from_base64,
+    crc32c_to_base64,
 };
 use crate::layout::ObjectKey;
 
@@ -66,9 +67,9 @@ impl S3Store {
     pub(super) fn new(
         bucket: Bucket,
         config: &StoreConfig,
-        timeouts: Timeouts,
+        limits: Limits,
     ) -> Result<Self, StoreError> {
-        let connection = Arc::new(Connection::new(config, timeouts)?);
+        let connection = Arc::new(Connection::new(config, limits)?);
         let options = Options::new(&config.s3)?;
         Ok(Self {
             bucket,
@@ -152,7 +153,7 @@ impl ObjectStore for S3Store {
         self.bucket.check(key)?;
         let failing = self.failing(Operation::Put, key);
         let size = body.len();
-        let timeout = self.connection.timeouts.attempt_for(size as u64);
+        let timeout = self.connection.limits.attempt_for(size as u64);
         let request = self.client().await?.put_object();
         self.options
             .put(request, key)
@@ -161,7 +162,7 @@ impl ObjectStore for S3Store {
             .if_none_match("*")
             .content_length(length(size as u64, &failing)?)
             .checksum_crc32_c(crc32c_to_base64(crc32c::crc32c(&body)))
-            .body(body::retryable(body))
+            .body(self.connection.body(body))
             .customize()
             .config_override(self.connection.attempt_timeout(timeout))
             .send()

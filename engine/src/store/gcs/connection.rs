@@ -1,19 +1,22 @@
 //! How the service is reached: one HTTP client of ours, one of Google's crate, one source of credentials.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use google_cloud_auth::credentials::Credentials;
 use google_cloud_storage::client::Storage;
 use reqwest::redirect::Policy;
-use reqwest::{Client, Method, RequestBuilder, Response};
+use reqwest::{Body, Client, Method, RequestBuilder, Response};
 use tokio::sync::OnceCell;
 use url::Url;
 
 use super::failure::{Answer, Failing};
+use super::payload::Source;
 use crate::cloud::check_endpoint;
-use crate::cloud::google::{Renewed, Source};
-use crate::store::{StoreConfig, StoreError, Timeouts};
+use crate::cloud::google::{self, Renewed};
+use crate::store::bandwidth::Pieces;
+use crate::store::{Limits, StoreConfig, StoreError};
 
 /// Where the service is, unless told otherwise.
 const GOOGLE: &str = "https://storage.googleapis.com";
@@ -31,16 +34,16 @@ pub(super) struct Connection {
     /// Made when first needed: that needs the runtime.
     google: OnceCell<Storage>,
     credentials: Renewed,
-    pub(super) timeouts: Timeouts,
+    pub(super) limits: Limits,
 }
 
 impl Connection {
-    pub(super) fn new(config: &StoreConfig, timeouts: Timeouts) -> Result<Self, StoreError> {
+    pub(super) fn new(config: &StoreConfig, limits: Limits) -> Result<Self, StoreError> {
         let endpoint = config.endpoint.as_deref();
         check_endpoint(endpoint.unwrap_or(GOOGLE))?;
-        let source = Source::parse(config.credentials.as_deref(), endpoint)?;
+        let source = google::Source::parse(config.credentials.as_deref(), endpoint)?;
         let http = Client::builder()
-            .connect_timeout(timeouts.connect)
+            .connect_timeout(limits.timeouts.connect)
             .http1_only()
             // 308 is how the service says that an upload is not complete.
             .redirect(Policy::none())
@@ -54,8 +57,8 @@ impl Connection {
             endpoint: endpoint.unwrap_or(GOOGLE).trim_end_matches('/').to_owned(),
             http,
             google: OnceCell::new(),
-            credentials: Renewed::new(source, timeouts.attempt),
-            timeouts,
+            credentials: Renewed::new(source, limits.timeouts.attempt),
+            limits,
         })
     }
 
@@ -88,6 +91,19 @@ impl Connection {
         })
     }
 
+    /// A body for Google's client.
+    pub(super) fn source(&self, bytes: Bytes) -> Source {
+        Source::new(bytes, self.limits.bandwidth.clone())
+    }
+
+    /// A body for ours.
+    pub(super) fn body(&self, bytes: Bytes) -> Body {
+        match &self.limits.bandwidth {
+            Some(bandwidth) => Body::wrap(Pieces::new(bytes, Some(Arc::clone(bandwidth)))),
+            None => Body::from(bytes),
+        }
+    }
+
     pub(super) fn request(&self, method: Method, url: &Url) -> RequestBuilder {
         self.http.request(method, url.clone())
     }
@@ -104,8 +120,12 @@ impl Connection {
             object: failing.object.clone(),
             source: error.into(),
         })?;
-        self.exchange(request.headers(headers), self.timeouts.attempt, failing)
-            .await
+        self.exchange(
+            request.headers(headers),
+            self.limits.timeouts.attempt,
+            failing,
+        )
+        .await
     }
 
     /// Sends a request as it is, and reads the answer.
@@ -166,7 +186,7 @@ mod tests {
                 endpoint: endpoint.map(str::to_owned),
                 ..StoreConfig::default()
             };
-            let connection = Connection::new(&config, Timeouts::default()).unwrap();
+            let connection = Connection::new(&config, Limits::default()).unwrap();
             connection.is_as_safe(&Url::parse(url).unwrap())
         };
         assert!(safe(None, "https://storage.googleapis.com/upload"));

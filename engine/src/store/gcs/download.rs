@@ -148,7 +148,7 @@ impl Download {
 
     /// The next bytes, never none.
     async fn read(&mut self) -> Result<Bytes, StoreError> {
-        let idle = self.store.connection.timeouts.idle;
+        let idle = self.store.connection.limits.timeouts.idle;
         if self.body.is_none() {
             let rest = self.next..self.end;
             let (store, key, failing) = (&self.store, &self.key, &self.failing);
@@ -213,7 +213,7 @@ async fn request(
         let limit = end.saturating_sub(start).min(most);
         read = read.set_read_range(ReadRange::segment(start, limit));
     }
-    let patience = store.connection.timeouts.attempt;
+    let patience = store.connection.limits.timeouts.attempt;
     let answer = tokio::time::timeout(patience, read.send()).await;
     let answer = answer.map_err(|_| failing.silent_for(patience))?;
     answer.map_err(|error| {

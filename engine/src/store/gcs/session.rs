@@ -107,7 +107,7 @@ impl GcsStore {
             .request(Method::PUT, &session.uri)
             .header(CONTENT_LENGTH, 0)
             .header(CONTENT_RANGE, "bytes */*");
-        let timeout = self.connection.timeouts.attempt;
+        let timeout = self.connection.limits.timeouts.attempt;
         let answer = self.connection.exchange(request, timeout, failing).await?;
         progress(&answer, failing)
     }
@@ -123,7 +123,7 @@ impl GcsStore {
         let range = span(offset, &body);
         let header = range.map(|range| format!("bytes {}-{}/*", range.start(), range.end()));
         let header = header.ok_or_else(|| failing.invalid("a chunk of no bytes"))?;
-        let timeout = self.connection.timeouts.attempt_for(body.len() as u64);
+        let timeout = self.connection.limits.attempt_for(body.len() as u64);
         let request = self.chunk(session, &header, body);
         let answer = self.connection.exchange(request, timeout, failing).await?;
         progress(&answer, failing)
@@ -143,10 +143,11 @@ impl GcsStore {
             Some(range) => format!("bytes {}-{}/{size}", range.start(), range.end()),
             None => format!("bytes */{size}"),
         };
-        let timeouts = &self.connection.timeouts;
-        let timeout = timeouts
+        let limits = &self.connection.limits;
+        let timeout = limits
+            .timeouts
             .complete
-            .max(timeouts.attempt_for(body.len() as u64));
+            .max(limits.attempt_for(body.len() as u64));
         let hash = format!("crc32c={}", crc32c_to_base64(facts.crc32c));
         let request = self.chunk(session, &header, body).header(HASH, hash);
         let answer = self.connection.exchange(request, timeout, failing).await?;
@@ -158,7 +159,7 @@ impl GcsStore {
             .request(Method::PUT, &session.uri)
             .header(CONTENT_LENGTH, body.len())
             .header(CONTENT_RANGE, range)
-            .body(body)
+            .body(self.connection.body(body))
     }
 
     /// Ends it; that it has ended is no error.
@@ -172,7 +173,7 @@ impl GcsStore {
                 .connection
                 .request(Method::DELETE, &session.uri)
                 .header(CONTENT_LENGTH, 0);
-            let timeout = self.connection.timeouts.attempt;
+            let timeout = self.connection.limits.timeouts.attempt;
             let answer = self.connection.exchange(request, timeout, failing).await?;
             match answer.status.as_u16() {
                 CLIENT_CLOSED_REQUEST | 200..=299 | 404 | 410 => Ok(()),

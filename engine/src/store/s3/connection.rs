@@ -6,11 +6,13 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Builder, Config, StalledStreamProtectionConfig};
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
 use tokio::sync::OnceCell;
 
-use super::ATTEMPTS;
+use super::{ATTEMPTS, body};
 use crate::cloud::aws::{Account, Patience, Renewed, Settings};
-use crate::store::{StoreConfig, StoreError, Timeouts};
+use crate::store::{Limits, StoreConfig, StoreError};
 
 /// How to reach the service.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ pub(super) struct Connection {
     account: Account,
     addressing: Addressing,
     dual_stack: bool,
-    pub(super) timeouts: Timeouts,
+    pub(super) limits: Limits,
     opened: OnceCell<Opened>,
 }
 
@@ -52,7 +54,12 @@ struct Opened {
 }
 
 impl Connection {
-    pub(super) fn new(config: &StoreConfig, timeouts: Timeouts) -> Result<Self, StoreError> {
+    /// A request's body.
+    pub(super) fn body(&self, bytes: Bytes) -> ByteStream {
+        body::retryable(bytes, self.limits.bandwidth.clone())
+    }
+
+    pub(super) fn new(config: &StoreConfig, limits: Limits) -> Result<Self, StoreError> {
         let account = Account::new(Settings {
             endpoint: config.endpoint.as_deref(),
             region: config.region.as_deref(),
@@ -65,7 +72,7 @@ impl Connection {
             account,
             addressing: Addressing::parse(config.s3.addressing.as_deref())?,
             dual_stack: config.s3.dual_stack,
-            timeouts,
+            limits,
             opened: OnceCell::new(),
         })
     }
@@ -86,12 +93,12 @@ impl Connection {
     async fn open(&self, url: &str) -> Result<Opened, StoreError> {
         let patience = Patience {
             attempts: ATTEMPTS,
-            timeouts: self.timeout_config(self.timeouts.attempt),
+            timeouts: self.timeout_config(self.limits.timeouts.attempt),
         };
         let (shared, credentials) = self.account.load(url, &patience).await?;
         let up_only = StalledStreamProtectionConfig::enabled()
             .download_enabled(false)
-            .grace_period(self.timeouts.idle)
+            .grace_period(self.limits.timeouts.idle)
             .build();
         let mut config = Builder::from(&shared).stalled_stream_protection(up_only);
         let endpoint = self.account.endpoint();
@@ -119,7 +126,7 @@ impl Connection {
     fn timeout_config(&self, attempt: Duration) -> TimeoutConfig {
         // No read_timeout: in the SDK it spans the sending of the body too.
         TimeoutConfig::builder()
-            .connect_timeout(self.timeouts.connect)
+            .connect_timeout(self.limits.timeouts.connect)
             .operation_attempt_timeout(attempt)
             .build()
     }

@@ -115,7 +115,7 @@ impl Download {
 
     /// The next bytes, never none.
     async fn read(&mut self) -> Result<Bytes, StoreError> {
-        let idle = self.store.connection.timeouts.idle;
+        let idle = self.store.connection.limits.timeouts.idle;
         if self.body.is_none() {
             self.body = Some(self.resume().await?);
         }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::date::AnsweredAt;
 use super::failure::Failing;
-use super::{S3Store, body, length};
+use super::{S3Store, length};
 use crate::layout::ObjectKey;
 use crate::store::upload::{NO_BYTES, part_defect, receipts_defect};
 use crate::store::{
@@ -104,7 +104,7 @@ impl S3Store {
             ));
         }
         let size = part.body.len() as u64;
-        let timeout = self.connection.timeouts.attempt_for(size);
+        let timeout = self.connection.limits.attempt_for(size);
         let answer = self
             .client()
             .await?
@@ -115,7 +115,7 @@ impl S3Store {
             .part_number(part_number(part.number, &failing)?)
             .content_length(length(size, &failing)?)
             .checksum_crc32_c(crc32c_to_base64(crc32c))
-            .body(body::retryable(part.body))
+            .body(self.connection.body(part.body))
             .customize()
             .config_override(self.connection.attempt_timeout(timeout))
             .send()
@@ -161,7 +161,7 @@ impl S3Store {
             .customize()
             .config_override(
                 self.connection
-                    .attempt_timeout(self.connection.timeouts.complete),
+                    .attempt_timeout(self.connection.limits.timeouts.complete),
             )
             .send()
             .await;
