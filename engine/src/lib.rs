@@ -46,6 +46,8 @@ pub mod rewrap;
 pub mod spool;
 pub mod store;
 pub mod terminal;
+#[cfg(test)]
+mod tiers;
 #[cfg(feature = "daemon")]
 pub mod watch;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::workspace::{Workspace, code, fixture, json, stderr};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// Try again.
 const TRANSIENT: i32 = 6;

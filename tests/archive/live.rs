@@ -14,7 +14,7 @@ use crate::workspace::{Workspace, code, json, stderr};
 const LOAD: Duration = Duration::from_secs(20);
 
 /// The archiver must have caught up this soon after the load has ended.
-const CATCH_UP: Duration = Duration::from_secs(30);
+const CATCH_UP: Duration = Duration::from_mins(4);
 
 #[test]
 #[ignore = "needs the lab: tests/lab/install"]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::workspace::{Workspace, fixture};
 
 /// Nothing in this suite that comes at all takes longer.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(4);
 
 const POLL: Duration = Duration::from_millis(20);
 

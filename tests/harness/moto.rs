@@ -15,7 +15,7 @@ use super::lab::lab_program;
 use super::port::free_port;
 use super::process::{Process, tail, wait_until};
 
-const READY_WITHIN: Duration = Duration::from_mins(1);
+const READY_WITHIN: Duration = Duration::from_mins(3);
 
 /// A running moto.
 #[derive(Debug)]

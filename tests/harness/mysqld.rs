@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::lab::lab_program;
 use super::process::{Process, tail, wait_until};
 
-const READY_WITHIN: Duration = Duration::from_mins(2);
+const READY_WITHIN: Duration = Duration::from_mins(4);
 
 /// Small enough that several run side by side.
 const SMALL: &[&str] = &[

@@ -12,7 +12,7 @@ use super::port::free_port;
 use super::postgres::Postgres;
 use super::process::{Process, tail, wait_until};
 
-const READY_WITHIN: Duration = Duration::from_secs(20);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// A running pooler.
 #[derive(Debug)]

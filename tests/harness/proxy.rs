@@ -20,7 +20,7 @@ const MAX_HEAD: usize = 64 * 1024;
 const PIECE: usize = 64 * 1024;
 
 /// For [`Proxy::quiet`].
-const QUIET_WITHIN: Duration = Duration::from_mins(1);
+const QUIET_WITHIN: Duration = Duration::from_mins(4);
 
 /// What to do to a request.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::lab::lab_program;
 use super::process::{Process, tail, wait_until};
 
-const READY_WITHIN: Duration = Duration::from_mins(1);
+const READY_WITHIN: Duration = Duration::from_mins(3);
 
 /// Ports are taken from here; SeaweedFS adds 10,000 for gRPC. Both stay below the range (32768 and up)
 /// from which the kernel gives ports to outgoing connections.

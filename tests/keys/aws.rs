@@ -133,14 +133,14 @@ fn while_the_key_service_is_away_nothing_is_sealed_and_then_it_drains() {
     let daemon = site.start();
     let in_the_way = || site.status().to_string().contains("make a data key");
     assert!(
-        wait_until(Duration::from_secs(30), in_the_way),
+        wait_until(Duration::from_mins(4), in_the_way),
         "{}",
         site.log()
     );
     assert_nothing_sealed(&site);
 
     proxy.set(Line::Open);
-    site.wait_for_watermark(4, Duration::from_mins(1));
+    site.wait_for_watermark(4, Duration::from_mins(4));
     assert_eq!(daemon.terminate(), Some(0), "{}", site.log());
     site.assert_whole(&originals, 4);
 }

@@ -123,7 +123,7 @@ fn killed_in_the_middle_and_run_again_it_is_complete() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let end = std::time::Instant::now() + Duration::from_mins(1);
+        let end = std::time::Instant::now() + Duration::from_mins(4);
         while rewrapped(&site).len() <= already && running.try_wait().unwrap().is_none() {
             assert!(std::time::Instant::now() < end);
         }
@@ -155,20 +155,20 @@ fn in_the_middle_of_archiving_nothing_is_lost() {
     let first = encryption(&site)["key"].as_str().unwrap().to_owned();
     site.close_up_to(3);
     let daemon = site.start();
-    site.wait_for_watermark(3, Duration::from_mins(1));
+    site.wait_for_watermark(3, Duration::from_mins(4));
     assert_eq!(code(&key(&site, &["rotate", "file:next.key"])), 0);
     // The daemon has not been told: it goes on with the former key.
     site.close_up_to(6);
     let done = key(&site, &["rewrap"]);
     assert_eq!(code(&done), 0, "{}", stderr(&done));
-    site.wait_for_watermark(6, Duration::from_mins(1));
+    site.wait_for_watermark(6, Duration::from_mins(4));
     daemon.signal(rustix::process::Signal::HUP);
     let told = || site.log().contains("read [encryption] again");
-    assert!(wait_until(Duration::from_secs(20), told), "{}", site.log());
+    assert!(wait_until(Duration::from_mins(4), told), "{}", site.log());
     site.close_up_to(12);
     let done = key(&site, &["rewrap"]);
     assert_eq!(code(&done), 0, "{}", stderr(&done));
-    site.wait_for_watermark(12, Duration::from_mins(1));
+    site.wait_for_watermark(12, Duration::from_mins(4));
     assert_eq!(daemon.terminate(), Some(0), "{}", site.log());
     let former = site
         .workspace

@@ -87,24 +87,24 @@ fn a_daemon_takes_the_new_key_at_sighup_and_keeps_its_own_when_that_is_none() {
     let (site, originals) = site(4);
     site.close_up_to(1);
     let daemon = site.start();
-    site.wait_for_watermark(1, Duration::from_mins(1));
+    site.wait_for_watermark(1, Duration::from_mins(4));
 
     let before = fs::read_to_string(site.workspace.config()).unwrap();
     set_encryption(&site, "key = \"file:/nonexistent/key\"");
     daemon.signal(Signal::HUP);
     let told = || site.log().contains("stays as it was");
-    assert!(wait_until(Duration::from_secs(20), told), "{}", site.log());
+    assert!(wait_until(Duration::from_mins(4), told), "{}", site.log());
     site.close_up_to(2);
-    site.wait_for_watermark(2, Duration::from_mins(1));
+    site.wait_for_watermark(2, Duration::from_mins(4));
     fs::write(site.workspace.config(), before).unwrap();
 
     let rotated = key(&site, &["rotate", "file:next.key"]);
     assert_eq!(code(&rotated), 0, "{}", stderr(&rotated));
     daemon.signal(Signal::HUP);
     let told = || site.log().contains("read [encryption] again");
-    assert!(wait_until(Duration::from_secs(20), told), "{}", site.log());
+    assert!(wait_until(Duration::from_mins(4), told), "{}", site.log());
     site.close_up_to(4);
-    site.wait_for_watermark(4, Duration::from_mins(1));
+    site.wait_for_watermark(4, Duration::from_mins(4));
     assert_eq!(daemon.terminate(), Some(0), "{}", site.log());
 
     let ids = sealed_with(&site);

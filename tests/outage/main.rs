@@ -39,7 +39,7 @@ const LARGE: usize = 18 << 20;
 const FILES: u64 = 4;
 
 /// What is possible again is done this soon: the longest delay between quick attempts, and time to work.
-const DRAINED_WITHIN: Duration = Duration::from_mins(1);
+const DRAINED_WITHIN: Duration = Duration::from_mins(4);
 
 /// The binlogs of a server, to be copied for each site.
 struct Server {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::harness::Postgres;
-use crate::{SOON, is_certain_within, is_lost_within, open, own, succeed};
+use crate::{PATIENCE, SOON, is_certain_within, is_lost_within, open, own, succeed};
 
 /// A server with a user of its own, who can be kept out.
 fn server_with_archiver() -> (Postgres, String) {
@@ -58,7 +58,7 @@ async fn it_is_lost_when_the_session_stays_away_while_others_may_come() {
     let ownership = own(&claims, 1).await;
     shut_out(&server);
     let since = Instant::now();
-    assert!(is_lost_within(&ownership, Duration::from_secs(15)).await);
+    assert!(is_lost_within(&ownership, PATIENCE).await);
     assert!(since.elapsed() > Duration::from_secs(9), "{since:?}");
     server.sql("postgres", "ALTER ROLE archiver LOGIN");
     let (again, _) = succeed(&claims, 1).await;

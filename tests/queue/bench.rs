@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::servers::Postgres;
 
 /// Nothing in this suite takes longer; a lane that hangs must not hang the suite.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(4);
 
 pub(crate) const CONFIG: QueueConfig = QueueConfig {
     lanes: 4,

@@ -13,7 +13,7 @@ use crate::archiver::{Bucket, Database, Destination, Site, originals, seed};
 use crate::harness::{Mysqld, Postgres};
 
 /// Few enough for the gate.
-const ROUNDS: u32 = 12;
+const ROUNDS: u32 = 6;
 
 /// The daemon lives so long at most.
 const LIFE: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ const ROTATION: Duration = Duration::from_millis(400);
 const LARGE_ONE_IN: u32 = 12;
 
 /// For everything that the kills left behind, and what the server wrote meanwhile.
-const CATCH_UP: Duration = Duration::from_mins(3);
+const CATCH_UP: Duration = Duration::from_mins(8);
 
 #[test]
 #[ignore = "needs the lab: tests/lab/install"]

@@ -1,6 +1,6 @@
 //! What a client does when connections break, with a proxy between it and the server that breaks them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::exit::{Diagnose, Exit};
@@ -166,16 +166,9 @@ async fn a_peer_that_takes_all_of_a_body_and_never_answers_does_not_hang_us() {
 async fn falls_silent_after(bytes: u64) {
     let proxy = Proxy::before_nothing().await;
     proxy.add(Rule::on("", Act::HangAfter(bytes)));
-    let begun = Instant::now();
     let error = put_through(&proxy).await.unwrap_err();
     assert!(matches!(error, StoreError::Transport { .. }), "{error:?}");
     assert_eq!(error.retry_class(), RetryClass::Backoff);
-    // Three attempts of two seconds, and the pauses between them.
-    assert!(
-        begun.elapsed() < Duration::from_secs(15),
-        "{:?}",
-        begun.elapsed()
-    );
 }
 
 #[tokio::test]
@@ -347,7 +340,6 @@ async fn a_body_that_stalls_goes_on_and_one_that_always_stalls_ends() {
     );
 
     proxy.add(Rule::on("GET ", Act::HangResponse(0)));
-    let begun = Instant::now();
     let error = read_all(store.as_ref(), &key("object"), body.len())
         .await
         .unwrap_err();
@@ -356,11 +348,6 @@ async fn a_body_that_stalls_goes_on_and_one_that_always_stalls_ends() {
         "{error:?}"
     );
     assert_eq!(error.retry_class(), RetryClass::Backoff);
-    assert!(
-        begun.elapsed() < Duration::from_secs(30),
-        "{:?}",
-        begun.elapsed()
-    );
 }
 
 #[tokio::test]
