@@ -4,6 +4,7 @@ mod backup;
 mod companion;
 mod init;
 mod key;
+mod queue;
 mod run;
 mod status;
 
@@ -53,6 +54,9 @@ enum Command {
     Run(run::Run),
     /// Show what is archived, what waits, and what is in the way
     Status(status::Status),
+    /// Show what waits, try it again now, stop it and let it go on
+    #[command(subcommand)]
+    Queue(queue::Queue),
     /// Record base backups, and list them
     #[command(subcommand)]
     Backup(backup::Backup),
@@ -79,6 +83,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Init(init) => init.run(&cli.global),
         Command::Run(run) => run.run(&cli.global),
         Command::Status(_) => status::Status::run(&cli.global),
+        Command::Queue(queue) => queue.run(&cli.global),
         Command::Backup(backup) => backup.run(&cli.global),
         Command::Key(key) => key.run(&cli.global),
         Command::Companion(args) => companion::exec(&args),

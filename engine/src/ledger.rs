@@ -33,6 +33,8 @@ mod job;
 mod location;
 mod migrate;
 mod open;
+mod pause;
+mod picture;
 mod source;
 mod status;
 #[cfg(test)]
@@ -65,6 +67,12 @@ use location::Location;
 pub use location::database_path;
 #[cfg(feature = "daemon")]
 pub(crate) use migrate::History;
+pub use pause::{Pause, QueueScope};
+pub use picture::{
+    AgentPicture, Backlog, HEADS_PER_LANE, JobPicture, LanePicture, MAX_FILES_COUNTED,
+    MAX_LANES_SHOWN, PICTURE_VERSION, Picture, Position, Recent, RoutePicture, SourcePicture,
+    TroublePicture,
+};
 pub use source::{Destination, DestinationId, Source, SourceId};
 pub use status::{DestinationStatus, FailingFile, MAX_FAILURES_READ, SourceStatus};
 pub use trouble::{Trouble, TroubleScope};

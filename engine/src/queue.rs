@@ -338,7 +338,7 @@ impl Queue {
     /// What the database says.
     pub async fn retry_failed(&self, source: SourceId) -> Result<u64, QueueError> {
         let now = self.clock.now();
-        let count = self.ledger.retry_failed(Some(source), now).await?;
+        let count = self.ledger.retry_failed(Some(source.into()), now).await?;
         self.board.send_modify(|board| board.call_all(source));
         Ok(count)
     }

@@ -83,6 +83,19 @@ impl Terminal {
     }
 }
 
+/// Who runs this program, as `user@host`: for what other people will read.
+pub fn operator() -> String {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy().into_owned();
+    // Whoever is root by sudo is somebody.
+    let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter();
+    let mut names = user.filter_map(|name| std::env::var(name).ok());
+    match names.find(|name| !name.is_empty()) {
+        Some(user) => format!("{user}@{host}"),
+        None => format!("uid {}@{host}", rustix::process::getuid().as_raw()),
+    }
+}
+
 /// Writes text to stdout.
 ///
 /// # Errors

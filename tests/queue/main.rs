@@ -30,6 +30,8 @@ mod database;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod pauses;
+#[cfg(test)]
 mod retries;
 #[cfg(test)]
 mod server;

@@ -48,10 +48,11 @@ impl Status {
             let statuses = ledger.status().await?;
             let troubles = ledger.troubles().await?;
             let agents = ledger.agents().await?;
+            let pauses = ledger.pauses().await?;
             let now = SystemClock.now();
             let report = Report {
                 version: REPORT_VERSION,
-                sources: sources::rows(&config, &statuses, &agents, &troubles),
+                sources: sources::rows(&config, &statuses, &agents, &troubles, &pauses),
                 agents: agents::rows(&agents, &statuses, now),
             };
             match format {

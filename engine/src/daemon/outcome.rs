@@ -1,5 +1,7 @@
 //! What `run --once` did, and what is in the way.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -100,6 +102,17 @@ impl Problem {
         }
     }
 
+    /// A lane that a person stopped.
+    fn paused(source: &str) -> Self {
+        Self {
+            error: "files wait: the queue, or a part of it, is paused".to_owned(),
+            hint: Some(format!(
+                "`gtide status` says by whom; `gtide queue resume {source}` lets it go on"
+            )),
+            exit: Exit::Transient,
+        }
+    }
+
     /// A file below the archive's head that the archive does not have.
     pub(super) fn late(file: &str) -> Self {
         Self {
@@ -150,6 +163,12 @@ impl SourceOutcome {
             };
             of_route(problem, file.route)
         }));
+        let paused = settled.paused.iter().map(|lane| lane.route);
+        let paused: BTreeSet<Route> = paused.filter(|route| route.source == source).collect();
+        for route in paused {
+            let problem = Problem::paused(&self.name);
+            self.problems.push(of_route(problem, route));
+        }
         let down = settled
             .down
             .iter()

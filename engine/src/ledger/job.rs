@@ -10,7 +10,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{DestinationId, FileKey, Ledger, LedgerError, SourceId, on, unsigned};
+use super::{DestinationId, FileKey, Ledger, LedgerError, QueueScope, SourceId, on, unsigned};
 use crate::exit::Exit;
 use crate::layout::Sequence;
 use crate::retry::RetryClass;
@@ -44,7 +44,7 @@ pub struct ArchiveJob {
 
 /// The name of a lane's queue, `archive/<source>/<destination>/<lane>`. A lane runs its lowest sequence, one
 /// at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LaneName {
     /// Whose files, and whereto.
     pub route: Route,
@@ -336,14 +336,14 @@ impl Ledger {
         rows.into_iter().map(Row::read).collect()
     }
 
-    /// Makes every failed job of one source, or of all, due now, with its attempts forgiven. A running archiver
-    /// notices within seconds. Returns how many there were.
+    /// Makes every failed job of a part of the queue, or of all, due now, with its attempts forgiven. A running
+    /// archiver notices within seconds. Returns how many there were.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn retry_failed(
         &self,
-        source: Option<SourceId>,
+        scope: Option<QueueScope>,
         now: Timestamp,
     ) -> Result<u64, LedgerError> {
         if !self.has_jobs().await? {
@@ -358,7 +358,7 @@ impl Ledger {
                done_at = NULL
              WHERE status = 'Failed' AND job_type LIKE $2",
         );
-        let lanes = source.map_or("archive/%".to_owned(), |id| format!("archive/{id}/%"));
+        let lanes = scope.map_or("archive/%".to_owned(), QueueScope::pattern);
         let retried = on!(tx, |db| {
             sqlx::query(sql)
                 .bind(now.as_second())

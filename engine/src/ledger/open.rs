@@ -89,6 +89,32 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Opens an existing ledger to change what a person may change (pauses, retries), beside running archivers.
+    /// Creates and migrates nothing.
+    ///
+    /// # Errors
+    /// As [`Ledger::open_read_only`].
+    pub async fn open_existing(url: &str) -> Result<Self, LedgerError> {
+        let (location, pool) = match location::parse(url)? {
+            Database::Sqlite(path) => {
+                must_exist(&path)?;
+                let options = options(&path, LOCK_TIMEOUT)
+                    .synchronous(SqliteSynchronous::Full)
+                    .foreign_keys(true);
+                let pool = connect_file(options, LOCK_TIMEOUT, READER_CONNECTIONS).await?;
+                (Database::Sqlite(path), pool)
+            }
+            Database::Postgres(options) => {
+                let options = location::settings(*options, LOCK_TIMEOUT);
+                let pool = connect_server(options.clone(), READER_CONNECTIONS).await?;
+                (Database::Postgres(Box::new(options)), pool)
+            }
+        };
+        let ledger = Self::new(location, pool, 1, LOCK_TIMEOUT);
+        ledger.check_schema().await?;
+        Ok(ledger)
+    }
+
     fn new(location: Location, pool: Pool, writers: usize, lock_timeout: Duration) -> Self {
         Self {
             pool,

@@ -108,7 +108,7 @@ impl Ledger {
         Ok(sources)
     }
 
-    async fn newest_files(&self) -> Result<BTreeMap<SourceId, Sequence>, LedgerError> {
+    pub(super) async fn newest_files(&self) -> Result<BTreeMap<SourceId, Sequence>, LedgerError> {
         let rows: Vec<(i64, Option<i64>)> = on!(self, |db| {
             sqlx::query_as(
                 "SELECT id, (SELECT max(sequence) FROM files WHERE source = sources.id)
@@ -130,8 +130,16 @@ impl Ledger {
     /// Jobs that are not done, by route.
     pub(crate) async fn queued(&self) -> Result<BTreeMap<Route, u64>, LedgerError> {
         let mut queued = BTreeMap::new();
+        for (lane, count) in self.queued_by_lane().await? {
+            *queued.entry(lane.route).or_default() += count;
+        }
+        Ok(queued)
+    }
+
+    /// Jobs that are not done, by lane.
+    pub(super) async fn queued_by_lane(&self) -> Result<BTreeMap<LaneName, u64>, LedgerError> {
         if !self.has_jobs().await? {
-            return Ok(queued);
+            return Ok(BTreeMap::new());
         }
         // Answered from the index on (job_type, idempotency_key) alone, also for a backlog of 500,000.
         let rows: Vec<(String, i64)> = on!(self, |db| {
@@ -143,11 +151,9 @@ impl Ledger {
             .await
         })
         .map_err(LedgerError::database("count jobs"))?;
-        for (lane, count) in rows {
-            let lane: LaneName = lane.parse()?;
-            *queued.entry(lane.route).or_default() += unsigned(count, "a count")?;
-        }
-        Ok(queued)
+        rows.into_iter()
+            .map(|(lane, count)| Ok((lane.parse()?, unsigned(count, "a count")?)))
+            .collect()
     }
 
     async fn failing(&self) -> Result<BTreeMap<Route, Vec<FailingFile>>, LedgerError> {

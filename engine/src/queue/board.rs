@@ -23,6 +23,8 @@ pub struct Settled {
     pub stalled: Vec<StalledFile>,
     /// Files that wait for a stalled one, not counting those queued behind them.
     pub waiting: Vec<(Route, Sequence)>,
+    /// Lanes that have something to do and are paused.
+    pub paused: Vec<LaneName>,
     /// Lanes whose worker cannot reach the database, with its last error.
     pub down: Vec<(LaneName, String)>,
 }
@@ -43,7 +45,10 @@ pub struct StalledFile {
 impl Settled {
     /// Everything that was queued is archived.
     pub fn is_clean(&self) -> bool {
-        self.stalled.is_empty() && self.waiting.is_empty() && self.down.is_empty()
+        self.stalled.is_empty()
+            && self.waiting.is_empty()
+            && self.paused.is_empty()
+            && self.down.is_empty()
     }
 }
 
@@ -64,6 +69,8 @@ pub(super) enum LaneState {
     },
     /// The head failed and is not due yet.
     BackingOff,
+    /// The head is due, and a person stopped the lane.
+    Paused,
     /// The head is stalled and not due yet.
     Stalled(StalledFile),
     /// The worker failed and will be built again.
@@ -149,9 +156,10 @@ impl Board {
             LaneState::Waiting {
                 sequence, preempt, ..
             } if queued < *sequence => preempt.cancel(),
-            LaneState::Empty | LaneState::BackingOff | LaneState::Stalled(_) => {
-                seat.state = LaneState::Looking;
-            }
+            LaneState::Empty
+            | LaneState::BackingOff
+            | LaneState::Paused
+            | LaneState::Stalled(_) => seat.state = LaneState::Looking,
             _ => {}
         }
     }
@@ -161,7 +169,11 @@ impl Board {
         let of_source = |(lane, _): &(&LaneName, &mut Seat)| lane.route.source == source;
         for (_, seat) in self.seats.iter_mut().filter(of_source) {
             seat.calls += 1;
-            if let LaneState::Empty | LaneState::BackingOff | LaneState::Stalled(_) = seat.state {
+            if let LaneState::Empty
+            | LaneState::BackingOff
+            | LaneState::Paused
+            | LaneState::Stalled(_) = seat.state
+            {
                 seat.state = LaneState::Looking;
             }
         }
@@ -226,6 +238,7 @@ impl Board {
             match &seat.state {
                 LaneState::Looking | LaneState::Working | LaneState::BackingOff => return None,
                 LaneState::Empty => {}
+                LaneState::Paused => settled.paused.push(*lane),
                 LaneState::Stalled(file) => settled.stalled.push(file.clone()),
                 LaneState::Waiting {
                     sequence,

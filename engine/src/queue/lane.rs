@@ -5,6 +5,7 @@
 //!   Nothing overtakes a failed head.
 //! - Acknowledging is atomic: the job's row goes and the ledger's commit comes in one transaction.
 //! - A job's row is deleted by success alone.
+//! - A paused lane finishes what it has begun and takes nothing more.
 //!
 //! # Crash consistency
 //! | killed | found on restart | then |
@@ -57,7 +58,7 @@ use crate::ledger::{Committed, FileKey, LaneName, LastFailure, Ledger, LedgerErr
 use crate::retry::RetryClass;
 
 /// How often a resting lane looks at its queue unasked: another program may have changed it
-/// (`gtide queue retry`). Looking reads one row of an index.
+/// (`gtide queue retry`, `pause`, `resume`). Looking reads one row of an index.
 pub const SAFETY_POLL: Duration = Duration::from_secs(2);
 
 /// apalis asks for a heartbeat interval; ours does nothing (the ownership lock tells who lives).
@@ -155,6 +156,9 @@ impl Lane {
             let now = self.clock.now();
             let (state, wait) = match jobs::head(&self.ledger, self.name).await? {
                 Some(head) => match self.remaining(&head, now) {
+                    Duration::ZERO if self.ledger.is_paused(self.name).await? => {
+                        (LaneState::Paused, SAFETY_POLL)
+                    }
                     Duration::ZERO => {
                         self.board
                             .send_modify(|board| board.set(self.name, LaneState::Working));

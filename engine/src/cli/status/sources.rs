@@ -8,7 +8,10 @@ use serde::Serialize;
 use super::{Finding, new_table, or_dash};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::ledger::{Agent, AgentReport, DestinationStatus, SourceStatus, Trouble, TroubleScope};
+use crate::ledger::{
+    Agent, AgentReport, DestinationId, DestinationStatus, Pause, SourceId, SourceStatus, Trouble,
+    TroubleScope,
+};
 use crate::store;
 
 /// One source at one destination.
@@ -40,6 +43,17 @@ pub(super) struct SourceRow {
     stopped: Option<Stopped>,
     /// Why nothing of it goes to this destination.
     unserved: Option<Stopped>,
+    /// What a person stopped of it: all of it, or one lane.
+    paused: Vec<Paused>,
+}
+
+#[derive(Debug, Serialize)]
+struct Paused {
+    /// None for all lanes.
+    lane: Option<u32>,
+    by: String,
+    reason: Option<String>,
+    since: jiff::Timestamp,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,10 +81,11 @@ pub(super) fn rows(
     sources: &[SourceStatus],
     agents: &[Agent],
     troubles: &BTreeMap<TroubleScope, Trouble>,
+    pauses: &[Pause],
 ) -> Vec<SourceRow> {
     let mut all: Vec<SourceRow> = sources
         .iter()
-        .flat_map(|status| rows_of(status, agents))
+        .flat_map(|status| rows_of(status, agents, pauses))
         .collect();
     let (of_destinations, of_sources): (Vec<_>, Vec<_>) = troubles
         .iter()
@@ -129,12 +144,19 @@ fn row_of<'a>(
     &mut all[at]
 }
 
-fn rows_of(status: &SourceStatus, agents: &[Agent]) -> impl Iterator<Item = SourceRow> {
+fn rows_of(
+    status: &SourceStatus,
+    agents: &[Agent],
+    pauses: &[Pause],
+) -> impl Iterator<Item = SourceRow> {
     let reports = agents.iter().map(|agent| &agent.report);
     let mut owners = reports.filter(|report| report.sources.contains(&status.source.id));
     let owner = owners.next().map(AgentReport::key);
     let destinations = status.destinations.iter();
-    destinations.map(move |destination| SourceRow::new(status, owner.clone(), destination))
+    destinations.map(move |destination| SourceRow {
+        paused: Paused::of(status.source.id, destination.destination, pauses),
+        ..SourceRow::new(status, owner.clone(), destination)
+    })
 }
 
 impl SourceRow {
@@ -152,6 +174,7 @@ impl SourceRow {
             optional: false,
             stopped: None,
             unserved: None,
+            paused: Vec::new(),
             watermark: destination.watermark.map(|sequence| sequence.0),
             newest: status.newest.map(|sequence| sequence.0),
             gtid_executed: head.and_then(|head| head.gtids.clone()),
@@ -175,15 +198,20 @@ impl SourceRow {
         let unserved = self.unserved.iter().map(|stopped| stopped.finding(self));
         let gaps = self.gaps.iter().map(|gap| self.gap(*gap));
         let failing = self.failing.iter().map(|failing| failing.finding(self));
-        let here = unserved.chain(gaps).chain(failing).map(|finding| {
-            // It is told, and keeps no file from counting as archived.
-            let exit = if self.optional {
-                Exit::Ok
-            } else {
-                finding.exit
-            };
-            Finding { exit, ..finding }
-        });
+        let paused = self.paused.iter().map(|paused| paused.finding(self));
+        let here = unserved
+            .chain(paused)
+            .chain(gaps)
+            .chain(failing)
+            .map(|finding| {
+                // It is told, and keeps no file from counting as archived.
+                let exit = if self.optional {
+                    Exit::Ok
+                } else {
+                    finding.exit
+                };
+                Finding { exit, ..finding }
+            });
         let stopped = self.stopped.iter().map(|stopped| stopped.finding(self));
         stopped.chain(here)
     }
@@ -194,6 +222,39 @@ impl SourceRow {
             error: format!("{name}: gap: sequences {first} to {last} were never archived"),
             hint: Some("take a base backup: no recovery can cross the gap".to_owned()),
             exit: Exit::Gap,
+        }
+    }
+}
+
+impl Paused {
+    /// Those of one source at one destination.
+    fn of(source: SourceId, destination: DestinationId, pauses: &[Pause]) -> Vec<Self> {
+        let concerns = |pause: &&Pause| {
+            let to = pause.scope.destination;
+            pause.scope.source == source && to.is_none_or(|to| to == destination)
+        };
+        let paused = |pause: &Pause| Self {
+            lane: pause.scope.lane,
+            by: pause.by.clone(),
+            reason: pause.reason.clone(),
+            since: pause.since,
+        };
+        pauses.iter().filter(concerns).map(paused).collect()
+    }
+
+    /// Meant so, but what waits is not archived: whoever watches the exit code is to know.
+    fn finding(&self, row: &SourceRow) -> Finding {
+        let name = &row.source;
+        let lane = self
+            .lane
+            .map_or(String::new(), |lane| format!(" lane {lane}"));
+        let reason = self.reason.as_ref();
+        let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+        let (by, since) = (&self.by, self.since);
+        Finding {
+            error: format!("{name}:{lane} paused since {since:.0} by {by}{reason}"),
+            hint: Some(format!("`gtide queue resume {name}` lets it go on")),
+            exit: Exit::Transient,
         }
     }
 }
