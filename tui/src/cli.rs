@@ -1,16 +1,26 @@
 //! The command line of `gtide-tui`.
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use engine::clock::{Clock, SystemClock};
 use engine::config::{self, Config};
 use engine::exit::{self, Exit, Failure};
-use engine::ledger::{Ledger, LedgerError};
+use engine::ledger::{PICTURE_VERSION, Picture};
 use engine::terminal;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
 
-use crate::view;
+use crate::connection::Connection;
+use crate::model::{Link, Looks, Model, Screen};
+use crate::update::{Message, update};
+use crate::{keys, session, view};
 
-/// Shows how far each source is archived, and what is in the way.
+/// Shows the queue, the retries and the watermarks, and acts on them.
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[derive(Debug, Parser)]
 #[command(name = "gtide-tui", version, max_term_width = 100)]
 struct Cli {
@@ -20,6 +30,37 @@ struct Cli {
     /// Print one frame and exit: for scripts and bug reports
     #[arg(long)]
     once: bool,
+    /// Change nothing: no retry, no pause
+    #[arg(long)]
+    read_only: bool,
+    /// The screen to begin with
+    #[arg(long, value_enum, default_value_t = First::Overview)]
+    screen: First,
+    /// Keep the last picture in this file, as JSON
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    record: Option<PathBuf>,
+    /// Show the picture in this file, without a database
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// Between two looks at the database, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    every: u64,
+    /// Draw with ASCII alone [default: unless the locale is UTF-8]
+    #[arg(long)]
+    ascii: bool,
+    /// Print the keys, as Markdown, and exit
+    #[arg(long)]
+    keys: bool,
+}
+
+/// A screen, as the command line names it.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum First {
+    Overview,
+    Queue,
+    Retries,
+    Watermarks,
+    Events,
 }
 
 /// Runs the program and says how it ended.
@@ -31,25 +72,112 @@ pub fn main() -> Exit {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
-    if !cli.once {
+    if cli.keys {
+        return terminal::print(&keys::markdown()).context("write to stdout");
+    }
+    let has_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if !cli.once && !has_terminal {
         return Err(Failure {
-            message: "the interactive console is not in this version".to_owned(),
+            message: "the console needs a terminal".to_owned(),
             exit: Exit::Usage,
-            hint: Some("`gtide-tui --once` prints one frame, `gtide status` a table".to_owned()),
+            hint: Some("`gtide-tui --once` prints one frame".to_owned()),
         }
         .into());
     }
-    let config = Config::load(&config::find(cli.config.as_deref())?)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (sources, troubles) = runtime.block_on(async {
-        let ledger = Ledger::open_read_only(&config.queue.database).await?;
-        Ok::<_, LedgerError>((ledger.status().await?, ledger.troubles().await?))
-    })?;
+    let mut model = Model::new(
+        SystemClock.now(),
+        looks(cli),
+        cli.read_only || cli.replay.is_some(),
+        terminal::operator(),
+    );
+    model.screen = cli.screen.into();
+    let connection = match &cli.replay {
+        Some(path) => {
+            let picture = replay(path)?;
+            model.now = picture.taken;
+            model.link = Link::Replay;
+            update(&mut model, Message::Seen(Box::new(picture)));
+            None
+        }
+        None => Some(connect(cli)?),
+    };
+    if cli.once {
+        if let Some(connection) = connection {
+            let picture = runtime.block_on(connection.once())?;
+            model.now = picture.taken;
+            update(&mut model, Message::Seen(Box::new(picture)));
+        }
+        print_frame(&model);
+        return Ok(());
+    }
+    let outcome = runtime.block_on(session::run(model, connection));
+    // A statement under way is not waited for.
+    runtime.shutdown_background();
+    outcome.context("use the terminal")
+}
+
+fn connect(cli: &Cli) -> anyhow::Result<Connection> {
+    let config = Config::load(&config::find(cli.config.as_deref())?)?;
+    Ok(Connection {
+        database: config.queue.database,
+        every: Duration::from_secs(cli.every),
+        record: cli.record.clone(),
+    })
+}
+
+fn replay(path: &Path) -> anyhow::Result<Picture> {
+    let refuse = |reason: String| Failure {
+        message: format!("{}: {reason}", path.display()),
+        exit: Exit::Usage,
+        hint: Some("name a file that `gtide-tui --record FILE` made".to_owned()),
+    };
+    let text = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+    let picture: Picture =
+        serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
+    if picture.version != PICTURE_VERSION {
+        let version = picture.version;
+        let reason = format!("recorded in version {version}, this program reads {PICTURE_VERSION}");
+        return Err(refuse(reason).into());
+    }
+    Ok(picture)
+}
+
+fn print_frame(model: &Model) {
     let (width, height) = ratatui::crossterm::terminal::size().unwrap_or(view::DEFAULT_SIZE);
-    let frame = view::text(&view::overview(&sources, &troubles, width, height));
+    let area = Rect::new(0, 0, width, height);
+    let mut buffer = Buffer::empty(area);
+    view::draw(model, area, &mut buffer);
     // A reader that went away early has seen what it wanted.
-    let _ = terminal::print(&frame);
-    Ok(())
+    let _ = terminal::print(&view::text(&buffer));
+}
+
+/// Colour unless `NO_COLOR` is set to anything; Unicode where the locale says so.
+fn looks(cli: &Cli) -> Looks {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(variable);
+    let is_utf8 = locale.is_some_and(|locale| {
+        let locale = locale.to_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    });
+    Looks {
+        colour: variable("NO_COLOR").is_none(),
+        ascii: cli.ascii || !is_utf8,
+    }
+}
+
+impl From<First> for Screen {
+    fn from(first: First) -> Self {
+        match first {
+            First::Overview => Self::Overview,
+            First::Queue => Self::Queue,
+            First::Retries => Self::Retries,
+            First::Watermarks => Self::Watermarks,
+            First::Events => Self::Events,
+        }
+    }
 }

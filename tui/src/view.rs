@@ -1,12 +1,20 @@
-//! The picture: from the ledger's values to terminal cells. No I/O, no clock, no colour.
+//! The picture: from the model to terminal cells. Reads the model and nothing else.
 
-use std::collections::BTreeMap;
+mod events;
+mod jobs;
+mod overlay;
+mod overview;
+mod watermarks;
 
-use engine::ledger::{DestinationStatus, SourceStatus, Trouble, TroubleScope};
 use ratatui::buffer::Buffer;
-use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::text::Line;
-use ratatui::widgets::{Block, Cell, Paragraph, Row, Table, Widget, Wrap};
+use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Row, StatefulWidget, Table, TableState, Widget, Wrap};
+
+use crate::keys;
+use crate::model::{Link, Model, Overlay, Screen};
+use crate::words::{clock, moment, printable, since};
 
 /// Columns and rows where there is no terminal to ask.
 pub const DEFAULT_SIZE: (u16, u16) = (80, 24);
@@ -14,31 +22,35 @@ pub const DEFAULT_SIZE: (u16, u16) = (80, 24);
 /// The least that a frame needs; below, one line says so.
 pub const MIN_SIZE: (u16, u16) = (60, 15);
 
-/// One line for each source and destination, and below what is in the way.
-pub fn overview(
-    sources: &[SourceStatus],
-    stopped: &BTreeMap<TroubleScope, Trouble>,
-    width: u16,
-    height: u16,
-) -> Buffer {
-    let area = Rect::new(0, 0, width, height);
-    let mut buffer = Buffer::empty(area);
-    if width < MIN_SIZE.0 || height < MIN_SIZE.1 {
-        let (columns, rows) = MIN_SIZE;
-        let words = format!("{width}x{height} is too small: {columns}x{rows} are needed");
-        Paragraph::new(words)
-            .wrap(Wrap { trim: true })
-            .render(area, &mut buffer);
-        return buffer;
+/// From so many columns on, the program's name stands before the screens'.
+const TITLE_FITS: u16 = 64;
+
+/// A picture that is older than this says so in the headline, in seconds.
+const STALE_AFTER: i64 = 10;
+
+/// One frame.
+pub fn draw(model: &Model, area: Rect, buffer: &mut Buffer) {
+    if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
+        too_small(area, buffer);
+        return;
     }
-    let troubles = troubles(sources, stopped);
-    let [top, bottom] = Layout::vertical([Constraint::Fill(2), Constraint::Fill(1)]).areas(area);
-    table(sources, width).render(top, &mut buffer);
-    Paragraph::new(troubles)
-        .wrap(Wrap { trim: true })
-        .block(Block::bordered().title("In the way"))
-        .render(bottom, &mut buffer);
-    buffer
+    let [head, body, foot] = Layout::vertical([
+        Constraint::Length(2),
+        Constraint::Fill(1),
+        Constraint::Length(1),
+    ])
+    .areas(area);
+    headline(model, head, buffer);
+    match &model.overlay {
+        Some(Overlay::Detail(detail)) => overlay::detail(model, detail, body, buffer),
+        _ => screen(model, body, buffer),
+    }
+    match &model.overlay {
+        Some(Overlay::Help) => overlay::help(model, body, buffer),
+        Some(Overlay::Confirm(order)) => overlay::confirm(model, order, body, buffer),
+        _ => {}
+    }
+    footer(model, foot, buffer);
 }
 
 /// The frame as lines of text without trailing blanks.
@@ -53,126 +65,166 @@ pub fn text(buffer: &Buffer) -> String {
     text
 }
 
-/// Below this many columns the time of the last commit is left out.
-const WIDE: u16 = 90;
+fn too_small(area: Rect, buffer: &mut Buffer) {
+    let (columns, rows) = MIN_SIZE;
+    let words = format!(
+        "{}x{} is too small: {columns}x{rows} are needed",
+        area.width, area.height
+    );
+    Paragraph::new(words)
+        .wrap(Wrap { trim: true })
+        .render(area, buffer);
+}
 
-fn table(sources: &[SourceStatus], width: u16) -> Table<'static> {
-    let rows = sources.iter().flat_map(|source| {
-        let destinations = source.destinations.iter();
-        destinations.map(|destination| row(source, destination))
-    });
-    let mut widths = vec![
-        Constraint::Max(16),
-        Constraint::Fill(1),
-        Constraint::Length(9),
-        Constraint::Length(6),
-        Constraint::Length(7),
-    ];
-    if width >= WIDE {
-        widths.push(Constraint::Length(20));
+/// The screens, and how old what they show is.
+fn headline(model: &Model, area: Rect, buffer: &mut Buffer) {
+    let [tabs, rest] = Layout::vertical([Constraint::Length(1); 2]).areas(area);
+    let mut spans = Vec::new();
+    if area.width >= TITLE_FITS {
+        spans.push(Span::styled("gtide  ", model.looks.strong()));
     }
-    let header = [
-        "Source",
-        "Destination",
-        "Watermark",
-        "Queued",
-        "Stalled",
-        "Last commit",
-    ];
-    Table::new(rows, widths)
-        .header(Row::new(header))
-        .block(Block::bordered().title("gtide"))
+    for (at, screen) in Screen::ALL.iter().enumerate() {
+        let label = format!(" {} {} ", at + 1, screen.title());
+        let style = if *screen == model.screen {
+            model.looks.selected()
+        } else {
+            Style::new()
+        };
+        spans.push(Span::styled(label, style));
+    }
+    Line::from(spans).render(tabs, buffer);
+    let (words, style) = age(model);
+    let database = model.picture.as_ref().map(|p| printable(&p.database));
+    let database = database.unwrap_or_default();
+    let mode = if model.read_only { "  read-only" } else { "" };
+    let right = u16::try_from(words.chars().count()).unwrap_or(u16::MAX);
+    let [left, right] =
+        Layout::horizontal([Constraint::Fill(1), Constraint::Length(right)]).areas(rest);
+    Line::styled(format!("{database}{mode}"), model.looks.faint()).render(left, buffer);
+    Line::styled(words, style)
+        .alignment(Alignment::Right)
+        .render(right, buffer);
 }
 
-fn row(source: &SourceStatus, destination: &DestinationStatus) -> Row<'static> {
-    let watermark = destination
-        .watermark
-        .map_or("-".to_owned(), |sequence| sequence.to_string());
-    let last_commit = destination.head.as_ref().and_then(|head| head.last_commit);
-    Row::new([
-        Cell::new(printable(&source.source.name)),
-        Cell::new(printable(&destination.url)),
-        Cell::new(watermark),
-        Cell::new(destination.queued.to_string()),
-        Cell::new(destination.stalled.to_string()),
-        Cell::new(last_commit.map_or("-".to_owned(), |time| format!("{time:.0}"))),
-    ])
+/// How old the picture is, and whether a newer one comes.
+fn age(model: &Model) -> (String, Style) {
+    let looks = model.looks;
+    let Some(picture) = &model.picture else {
+        return match &model.link {
+            Link::Lost { error, .. } => (format!("NO PICTURE: {error}"), looks.alarm()),
+            _ => ("reading ...".to_owned(), looks.faint()),
+        };
+    };
+    let taken = picture.taken;
+    let old = since(taken, model.now);
+    match &model.link {
+        Link::Replay => (format!("recorded {}", moment(taken)), looks.strong()),
+        Link::Lost { .. } => (
+            format!("LOST: as of {}, {old} ago", clock(taken)),
+            looks.alarm(),
+        ),
+        _ if model.now.duration_since(taken).as_secs() > STALE_AFTER => (
+            format!("STALE: as of {}, {old} ago", clock(taken)),
+            looks.alarm(),
+        ),
+        _ => (clock(taken), looks.faint()),
+    }
 }
 
-fn troubles(
-    sources: &[SourceStatus],
-    stopped: &BTreeMap<TroubleScope, Trouble>,
-) -> Vec<Line<'static>> {
-    let mut lines: Vec<Line<'static>> = stopped
-        .iter()
-        .map(|(scope, trouble)| {
-            format!(
-                "{}: stopped: {}",
-                printable(&scope.source_name),
-                printable(&trouble.error)
-            )
-            .into()
-        })
-        .collect();
-    for source in sources {
-        let name = printable(&source.source.name);
-        for destination in &source.destinations {
-            for gap in &destination.gaps {
-                let (first, last) = (gap.start(), gap.end());
-                lines.push(format!("{name}: gap: sequences {first} to {last}").into());
-            }
-            if let Some(failing) = &destination.failing {
-                let what = if failing.failure.stalled {
-                    "stalled"
-                } else {
-                    "failing"
-                };
-                let error = printable(&failing.failure.message);
-                lines.push(
-                    format!(
-                        "{name}: {what} after {} attempts: {error}",
-                        failing.attempts
-                    )
-                    .into(),
-                );
-            }
+fn screen(model: &Model, area: Rect, buffer: &mut Buffer) {
+    match model.screen {
+        Screen::Overview => overview::draw(model, area, buffer),
+        Screen::Queue | Screen::Retries => jobs::draw(model, area, buffer),
+        Screen::Watermarks => watermarks::draw(model, area, buffer),
+        Screen::Events => events::draw(model, area, buffer),
+    }
+}
+
+/// What was asked for last, or the keys that are valid now.
+fn footer(model: &Model, area: Rect, buffer: &mut Buffer) {
+    let looks = model.looks;
+    if model.typing {
+        let words = format!("filter: {}_   enter keeps it, esc drops it", model.filter);
+        Line::styled(words, looks.strong()).render(area, buffer);
+        return;
+    }
+    if let Some(note) = &model.note {
+        Line::styled(printable(note), looks.strong()).render(area, buffer);
+        return;
+    }
+    if let (Link::Lost { error, .. }, None) = (&model.link, &model.overlay) {
+        Line::styled(format!("{error}; trying again"), looks.alarm()).render(area, buffer);
+        return;
+    }
+    let keys: Vec<(&str, &str)> = match &model.overlay {
+        Some(Overlay::Confirm(_)) => vec![("y", "yes"), ("any other key", "no")],
+        Some(Overlay::Help) => vec![("any key", "close")],
+        Some(Overlay::Detail(_)) => vec![("esc", "close"), ("j k", "scroll"), ("y", "copy")],
+        None => keys::valid(model.screen, model.read_only)
+            .filter_map(|binding| Some((binding.label, binding.short?)))
+            .collect(),
+    };
+    let mut spans = Vec::new();
+    for (key, word) in keys {
+        spans.push(Span::styled(key.to_owned(), looks.strong()));
+        spans.push(Span::raw(format!(" {word}  ")));
+    }
+    if !model.filter.is_empty() && model.overlay.is_none() {
+        let words = format!("filter: {}", model.filter);
+        spans.insert(0, Span::styled(format!("{words}  "), looks.strong()));
+    }
+    Line::from(spans).render(area, buffer);
+}
+
+/// A table of the screen: with its title, order and selected row.
+fn table(
+    model: &Model,
+    header: &[&'static str],
+    widths: Vec<Constraint>,
+    rows: Vec<Row<'_>>,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let count = rows.len();
+    let cursor = model.cursor();
+    let orders = model.screen.orders();
+    let order = orders.get(cursor.order).copied().unwrap_or_default();
+    let title = format!("{} by {order}", model.screen.title());
+    let place = match count {
+        0 => String::new(),
+        count => format!(" {}/{count} ", cursor.row + 1),
+    };
+    let block = model.looks.block(&title).title_bottom(place);
+    if count == 0 {
+        let words = nothing(model);
+        Paragraph::new(words)
+            .wrap(Wrap { trim: true })
+            .block(block)
+            .render(area, buffer);
+        return;
+    }
+    let header = Row::new(header.to_vec()).style(model.looks.strong());
+    let widget = Table::new(rows, widths)
+        .header(header)
+        .row_highlight_style(model.looks.selected())
+        .block(block);
+    let mut state = TableState::new().with_selected(Some(cursor.row));
+    StatefulWidget::render(widget, area, buffer, &mut state);
+}
+
+/// Why there is nothing to see.
+fn nothing(model: &Model) -> String {
+    match (&model.picture, model.screen) {
+        (None, _) => "The database has not been read yet.".to_owned(),
+        _ if !model.filter.is_empty() => {
+            format!("No row has \"{}\"; esc drops the filter.", model.filter)
         }
+        (_, Screen::Queue) => "Nothing waits: everything that is closed is archived.".to_owned(),
+        (_, Screen::Retries) => "Nothing has failed.".to_owned(),
+        (_, Screen::Events) => "Nothing has happened since this console was opened.".to_owned(),
+        _ => "The ledger knows no source yet: start `gtide run`.".to_owned(),
     }
-    if lines.is_empty() {
-        lines.push("nothing".into());
-    }
-    lines
-}
-
-/// Names and errors come from files and servers: no control character of theirs reaches the
-/// terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
-        .collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_size_panics() {
-        for width in 0..=130 {
-            for height in 0..=40 {
-                overview(&[], &BTreeMap::new(), width, height);
-            }
-        }
-    }
-
-    #[test]
-    fn a_frame_without_sources_says_so() {
-        insta::assert_snapshot!(text(&overview(&[], &BTreeMap::new(), 60, 15)));
-        insta::assert_snapshot!(text(&overview(&[], &BTreeMap::new(), 40, 5)));
-    }
-
-    #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31mb\0"), "a\u{FFFD}[31mb\u{FFFD}");
-    }
-}
+pub(crate) mod tests;

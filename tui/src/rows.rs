@@ -1,0 +1,387 @@
+//! What each screen lists: from the picture, the filter and the order, to rows. Pure.
+
+use engine::ledger::{
+    JobPicture, JobStatus, LaneName, LanePicture, Picture, QueueScope, RoutePicture, SourcePicture,
+    TroublePicture,
+};
+use jiff::Timestamp;
+
+use crate::words::printable;
+
+/// How a source stands at a destination, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// It stands still as a whole: its index cannot be read, its destination not be reached.
+    Stopped,
+    /// Files are missing between archived ones.
+    Gap,
+    /// A file needs a person.
+    Stalled,
+    /// A person stopped it.
+    Paused,
+    /// A file failed and is tried again.
+    Failing,
+    /// Files are on their way.
+    Archiving,
+    /// Nothing waits.
+    Current,
+}
+
+/// One source at one destination; a source that never had anything to do has no destination.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteRow<'a> {
+    /// From.
+    pub source: &'a SourcePicture,
+    /// To.
+    pub route: Option<&'a RoutePicture>,
+    /// How it stands.
+    pub state: State,
+}
+
+/// One file on its way.
+#[derive(Debug, Clone, Copy)]
+pub struct JobRow<'a> {
+    /// Whose file.
+    pub source: Option<&'a SourcePicture>,
+    /// To where.
+    pub route: Option<&'a RoutePicture>,
+    /// In which lane.
+    pub lane: &'a LanePicture,
+    /// The file.
+    pub job: &'a JobPicture,
+    /// Its place in the lane, from 0.
+    pub place: usize,
+    /// A person stopped the lane.
+    pub paused: bool,
+}
+
+/// What a person should know of, the gravest first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// How grave.
+    pub state: State,
+    /// About what.
+    pub about: String,
+    /// What is the matter.
+    pub text: String,
+    /// What to check or run.
+    pub hint: Option<String>,
+}
+
+impl State {
+    /// In one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Gap => "gap",
+            Self::Stalled => "stalled",
+            Self::Paused => "paused",
+            Self::Failing => "failing",
+            Self::Archiving => "archiving",
+            Self::Current => "current",
+        }
+    }
+}
+
+/// One row for each source and destination.
+pub fn routes<'a>(picture: &'a Picture, filter: &str) -> Vec<RouteRow<'a>> {
+    let mut rows = Vec::new();
+    for source in &picture.sources {
+        if source.routes.is_empty() {
+            rows.push(RouteRow::new(picture, source, None));
+        }
+        let routes = source.routes.iter();
+        rows.extend(routes.map(|route| RouteRow::new(picture, source, Some(route))));
+    }
+    rows.retain(|row| matches(filter, &[row.name(), row.url(), row.state.word()]));
+    rows
+}
+
+/// One row for each file at the head of a lane.
+pub fn jobs<'a>(picture: &'a Picture, filter: &str) -> Vec<JobRow<'a>> {
+    let paused = picture.paused_lanes();
+    let mut rows = Vec::new();
+    for lane in &picture.lanes {
+        let source = picture.source(lane.name.route.source);
+        let to = lane.name.route.destination;
+        let route = source.and_then(|s| s.routes.iter().find(|r| r.destination == to));
+        for (place, job) in lane.heads.iter().enumerate() {
+            rows.push(JobRow {
+                source,
+                route,
+                lane,
+                job,
+                place,
+                paused: paused.contains(&lane.name),
+            });
+        }
+    }
+    rows.retain(|row| {
+        let file = row.file();
+        let error = row.job.failure.as_ref().map_or("", |f| f.message.as_str());
+        matches(filter, &[row.name(), row.url(), &file, row.step(), error])
+    });
+    rows
+}
+
+/// One row for each file whose last attempt failed.
+pub fn retries<'a>(picture: &'a Picture, filter: &str) -> Vec<JobRow<'a>> {
+    let mut rows = jobs(picture, filter);
+    rows.retain(JobRow::has_failed);
+    rows
+}
+
+/// Everything that is in the way, the gravest first.
+pub fn findings(picture: &Picture, now: Timestamp) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = picture.troubles.iter().map(Finding::of_trouble).collect();
+    for source in &picture.sources {
+        let routes = source.routes.iter();
+        findings.extend(routes.filter_map(|route| Finding::of_gaps(source, route)));
+    }
+    findings.extend(retries(picture, "").iter().filter_map(Finding::of_failure));
+    let paused = picture.pauses.iter();
+    findings.extend(paused.map(|pause| Finding::of_pause(picture, pause)));
+    for agent in &picture.agents {
+        findings.extend(Finding::of_agent(agent, now));
+    }
+    findings.sort();
+    findings
+}
+
+fn matches(filter: &str, texts: &[&str]) -> bool {
+    let filter = filter.to_lowercase();
+    filter.is_empty() || texts.iter().any(|t| t.to_lowercase().contains(&filter))
+}
+
+impl<'a> RouteRow<'a> {
+    fn new(
+        picture: &'a Picture,
+        source: &'a SourcePicture,
+        route: Option<&'a RoutePicture>,
+    ) -> Self {
+        Self {
+            source,
+            route,
+            state: state(picture, source, route),
+        }
+    }
+
+    /// The source's name, as it came from the database.
+    pub fn name(&self) -> &'a str {
+        &self.source.name
+    }
+
+    /// The destination's URL, as it came from the database.
+    pub fn url(&self) -> &'a str {
+        self.route.map_or("", |route| &route.url)
+    }
+
+    /// Sequences between the newest file and the last committed one.
+    pub fn behind(&self) -> u64 {
+        behind(self.source, self.route)
+    }
+
+    /// The source, whole.
+    pub fn scope(&self) -> QueueScope {
+        self.source.id.into()
+    }
+}
+
+/// Binary logs are numbered without holes, so what is behind is a difference.
+fn behind(source: &SourcePicture, route: Option<&RoutePicture>) -> u64 {
+    let Some(route) = route else { return 0 };
+    match (source.newest, &route.position) {
+        (Some(newest), Some(position)) => newest.0.saturating_sub(position.head.0),
+        _ => route.queued,
+    }
+}
+
+fn state(picture: &Picture, source: &SourcePicture, route: Option<&RoutePicture>) -> State {
+    let is_here = |trouble: &&TroublePicture| {
+        let url = trouble.destination.as_deref();
+        trouble.source == source.name && (url.is_none() || url == route.map(|r| r.url.as_str()))
+    };
+    if picture.troubles.iter().any(|trouble| is_here(&trouble)) {
+        return State::Stopped;
+    }
+    let is_pause = |scope: QueueScope| {
+        let to = route.map(|route| route.destination);
+        scope.source == source.id && (scope.destination.is_none() || scope.destination == to)
+    };
+    let paused = picture.pauses.iter().any(|pause| is_pause(pause.scope));
+    let Some(route) = route else {
+        return if paused {
+            State::Paused
+        } else {
+            State::Current
+        };
+    };
+    let of_route = |lane: LaneName| {
+        lane.route.source == source.id && lane.route.destination == route.destination
+    };
+    let lanes = picture.lanes.iter().filter(|lane| of_route(lane.name));
+    let failures = lanes
+        .flat_map(|lane| &lane.heads)
+        .filter(|job| is_failed(job));
+    let stalled = failures.clone().any(is_stalled);
+    match () {
+        () if !route.gaps.is_empty() => State::Gap,
+        () if stalled => State::Stalled,
+        () if paused => State::Paused,
+        () if failures.count() > 0 => State::Failing,
+        () if route.queued > 0 => State::Archiving,
+        () => State::Current,
+    }
+}
+
+fn is_failed(job: &JobPicture) -> bool {
+    job.failure.is_some() && (job.attempts > 0 || job.status == JobStatus::Failed)
+}
+
+fn is_stalled(job: &JobPicture) -> bool {
+    is_failed(job) && job.failure.as_ref().is_some_and(|failure| failure.stalled)
+}
+
+impl<'a> JobRow<'a> {
+    /// The source's name, as it came from the database.
+    pub fn name(&self) -> &'a str {
+        self.source.map_or("", |source| &source.name)
+    }
+
+    /// The destination's URL, as it came from the database.
+    pub fn url(&self) -> &'a str {
+        self.route.map_or("", |route| &route.url)
+    }
+
+    /// The file's name, or its sequence.
+    pub fn file(&self) -> String {
+        let name = self.job.file_name.clone();
+        name.unwrap_or_else(|| self.job.sequence.to_string())
+    }
+
+    /// The last attempt failed, or one that failed is being repeated.
+    pub fn has_failed(&self) -> bool {
+        is_failed(self.job)
+    }
+
+    /// Only slow retries are left.
+    pub fn is_stalled(&self) -> bool {
+        is_stalled(self.job)
+    }
+
+    /// Where it is on its way, as far as the ledger knows.
+    pub fn step(&self) -> &'static str {
+        let job = self.job;
+        match job.status {
+            JobStatus::Running if job.uploading => "uploading",
+            JobStatus::Running if job.sealed => "sealed, on its way",
+            JobStatus::Running => "sealing",
+            _ if self.is_stalled() => "stalled",
+            JobStatus::Failed => "failed",
+            _ if self.paused => "paused",
+            _ if self.place > 0 => "behind",
+            _ => "due",
+        }
+    }
+
+    /// Its lane.
+    pub fn scope(&self) -> QueueScope {
+        self.lane.name.into()
+    }
+}
+
+impl Finding {
+    fn of_trouble(trouble: &TroublePicture) -> Self {
+        let to = trouble.destination.as_deref();
+        let to = to.map_or(String::new(), |url| format!(" to {}", printable(url)));
+        Self {
+            state: State::Stopped,
+            about: format!("{}{to}", printable(&trouble.source)),
+            text: printable(&trouble.error),
+            hint: trouble.hint.as_deref().map(printable),
+        }
+    }
+
+    fn of_gaps(source: &SourcePicture, route: &RoutePicture) -> Option<Self> {
+        let (first, last) = route.gaps.first()?;
+        let more = match route.gaps.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        Some(Self {
+            state: State::Gap,
+            about: printable(&source.name),
+            text: format!("sequences {first} to {last} were never archived{more}"),
+            hint: Some("take a base backup: no recovery can cross the gap".to_owned()),
+        })
+    }
+
+    fn of_failure(row: &JobRow<'_>) -> Option<Self> {
+        let failure = row.job.failure.as_ref()?;
+        let state = if row.is_stalled() {
+            State::Stalled
+        } else {
+            State::Failing
+        };
+        Some(Self {
+            state,
+            about: format!("{} {}", printable(row.name()), printable(&row.file())),
+            text: printable(&failure.message),
+            hint: failure.hint.as_deref().map(printable),
+        })
+    }
+
+    fn of_pause(picture: &Picture, pause: &engine::ledger::Pause) -> Self {
+        let reason = pause.reason.as_deref();
+        let reason = reason.map_or(String::new(), |reason| format!(": {}", printable(reason)));
+        let (by, since) = (printable(&pause.by), crate::words::moment(pause.since));
+        Self {
+            state: State::Paused,
+            about: scope_words(picture, pause.scope),
+            text: format!("since {since} by {by}{reason}"),
+            hint: None,
+        }
+    }
+
+    fn of_agent(agent: &engine::ledger::AgentPicture, now: Timestamp) -> Option<Self> {
+        let report = &agent.report;
+        let about = format!("archiver on {}", printable(&report.host));
+        if now.duration_since(agent.seen) > engine::ledger::SILENT_AFTER {
+            let (pid, since) = (report.pid, crate::words::since(agent.seen, now));
+            return Some(Self {
+                state: State::Stopped,
+                about,
+                text: format!("process {pid} has not reported for {since}"),
+                hint: Some("look whether it runs; what it pinned is kept".to_owned()),
+            });
+        }
+        let paused = report.paused.as_ref()?;
+        let (free, needed) = (report.free_bytes, paused.needed_bytes);
+        Some(Self {
+            state: State::Failing,
+            about,
+            text: format!(
+                "sealing waits for room: {} free, {} needed",
+                crate::words::bytes(free),
+                crate::words::bytes(needed)
+            ),
+            hint: Some("free space there, or lower [spool] reserve".to_owned()),
+        })
+    }
+}
+
+/// A part of the queue, as people call it.
+pub fn scope_words(picture: &Picture, scope: QueueScope) -> String {
+    let source = picture.source(scope.source);
+    let name = source.map_or(scope.source.to_string(), |source| printable(&source.name));
+    let mut words = name;
+    if let Some(lane) = scope.lane {
+        words = format!("{words} lane {lane}");
+    }
+    if let Some(to) = scope.destination {
+        let route = source.and_then(|s| s.routes.iter().find(|r| r.destination == to));
+        let url = route.map_or(to.to_string(), |route| printable(&route.url));
+        words = format!("{words} to {url}");
+    }
+    words
+}
