@@ -219,7 +219,7 @@ fn nothing(model: &Model) -> String {
         _ if !model.filter.is_empty() => {
             format!("No row has \"{}\"; esc drops the filter.", model.filter)
         }
-        (_, Screen::Queue) => "Nothing waits: everything that is closed is archived.".to_owned(),
+        (_, Screen::Queue) => "Nothing is queued.".to_owned(),
         (_, Screen::Retries) => "Nothing has failed.".to_owned(),
         (_, Screen::Events) => "Nothing has happened since this console was opened.".to_owned(),
         _ => "The ledger knows no source yet: start `gtide run`.".to_owned(),
