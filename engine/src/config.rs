@@ -237,7 +237,7 @@ pub struct SpoolConfig {
 /// What readers of an archive need.
 #[derive(Debug, Clone)]
 pub struct ReaderConfig {
-    /// At least one.
+    /// At least one; those that are required first.
     pub destinations: Vec<StoreConfig>,
     /// The keys that seal and open it.
     pub encryption: EncryptionConfig,
@@ -357,6 +357,12 @@ impl ReaderConfig {
     }
 }
 
+/// The required ones first: they have all that counts as archived.
+fn stores(mut destinations: Vec<DestinationConfig>) -> Vec<StoreConfig> {
+    destinations.sort_by_key(|destination| !destination.required);
+    destinations.into_iter().map(|d| d.store).collect()
+}
+
 /// The `[encryption]` of a file that would stand at `path` with this text.
 ///
 /// # Errors
@@ -418,7 +424,7 @@ impl RawFile {
             .as_ref()
             .ok_or_else(|| self.missing("[encryption] key"))?;
         Ok(ReaderConfig {
-            destinations: destinations.into_iter().map(|d| d.store).collect(),
+            destinations: stores(destinations),
             encryption: self.encryption(encryption),
         })
     }

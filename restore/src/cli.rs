@@ -56,7 +56,8 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
 }
 
 async fn dispatch(global: &Global, command: &Command) -> anyhow::Result<Exit> {
-    let session = Session::open(global, command.saved_plan())?;
+    let judges = matches!(command, Command::Verify(_));
+    let session = Session::open(global, command.saved_plan(), judges).await?;
     match command {
         Command::Ls { files } => session.ls(*files).await,
         Command::Plan(planned) => session.plan(planned).await,

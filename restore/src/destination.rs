@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use engine::config::ReaderConfig;
-use engine::exit::{Diagnose, Exit};
+use engine::exit::{self, Diagnose, Exit};
 use engine::layout::{ClusterName, LAYOUT_VERSION, ObjectKey, SourceIdentity};
 use engine::store::{self, ObjectStore, StoreError};
 use serde::Deserialize;
@@ -112,6 +112,58 @@ impl Destination {
         Ok(Self {
             store: store::connect(chosen)?,
         })
+    }
+
+    /// The configured destinations, the one with `url` before the others.
+    ///
+    /// # Errors
+    /// When no such destination is configured or a store cannot be opened.
+    pub fn all(config: &ReaderConfig, url: Option<&str>) -> Result<Vec<Self>, DestinationError> {
+        let first = Self::open(config, url)?;
+        let mut all = Vec::new();
+        for listed in &config.destinations {
+            let store = store::connect(listed)?;
+            if store.url() != first.url() {
+                all.push(Self { store });
+            }
+        }
+        all.insert(0, first);
+        Ok(all)
+    }
+
+    /// Puts the first that answers and holds an archive before the others, and tells of those that do not. A single
+    /// one is not asked.
+    ///
+    /// # Errors
+    /// When none answers: what the first one says.
+    pub async fn first_that_answers(mut all: Vec<Self>) -> Result<Vec<Self>, DestinationError> {
+        let mut failure = None;
+        let mut is_empty = false;
+        for at in 0..all.len() {
+            let Some(destination) = all.get(at).filter(|_| all.len() > 1) else {
+                break;
+            };
+            let url = destination.url();
+            match destination.clusters(None).await {
+                Ok(clusters) if !clusters.is_empty() => {
+                    all.rotate_left(at);
+                    return Ok(all);
+                }
+                Ok(_) => {
+                    tracing::warn!("{url} holds no archive");
+                    is_empty = true;
+                }
+                Err(error) => {
+                    let chain = exit::chain(&error);
+                    tracing::warn!(error = chain, "{url} does not answer");
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        match failure {
+            Some(error) if !is_empty => Err(error),
+            _ => Ok(all),
+        }
     }
 
     /// Its store.

@@ -13,6 +13,7 @@
 
 pub mod cat;
 pub mod cli;
+pub mod copies;
 pub mod cut;
 pub mod destination;
 pub mod entries;

@@ -16,10 +16,10 @@ use engine::gtid::GtidSet;
 use engine::layout::ObjectKey;
 
 use self::scope::Scope;
+use crate::copies::RangedFile;
 use crate::cut::{Cut, Search, Seeker};
 use crate::history::ArchivedFile;
 use crate::object::{Archive, ReadError};
-use crate::ranged::RangedFile;
 
 /// Why a cut could not be found.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,9 @@
-//! Reads one archived file back: every byte authenticated before it is given out, and at the end
+//! Reads one copy of an archived file back: every byte authenticated before it is given out, and at the end
 //! compared with what the manifest entry says.
 //!
 //! # Invariants
 //! - No plaintext leaves before its block's tag was checked (I6).
-//! - [`FileReader::next`] says that the file is over only when the object was whole and its digest
+//! - A copy says that the file is over only when the object was whole and its digest
 //!   is the entry's; whoever stops earlier knows nothing about the rest.
 //! - The data key is the entry's, not the header's; where its key is not at hand, the one that was wrapped anew.
 //!
@@ -36,6 +36,8 @@ pub struct Archive {
     pub store: Arc<dyn ObjectStore>,
     /// What opens them.
     pub data_keys: Arc<DataKeys>,
+    /// Where a file is read from that is not to be had here, in this order.
+    pub(crate) others: Arc<[Archive]>,
 }
 
 /// Why an archived file could not be read back.
@@ -113,14 +115,18 @@ impl Archive {
     /// The objects in `store`, opened with the keys in `keyring`.
     pub fn new(store: Arc<dyn ObjectStore>, keyring: Arc<Keyring>) -> Self {
         let data_keys = Arc::new(DataKeys::new(Arc::clone(&store), keyring));
-        Self { store, data_keys }
+        Self {
+            store,
+            data_keys,
+            others: Arc::default(),
+        }
     }
 
-    /// Begins to read `file`.
+    /// Begins to read what lies here of `file`.
     ///
     /// # Errors
     /// When the object is missing, is another file's, or the key does not open it.
-    pub async fn open(&self, file: &ArchivedFile) -> Result<FileReader, ReadError> {
+    pub(crate) async fn open_copy(&self, file: &ArchivedFile) -> Result<CopyReader, ReadError> {
         let key = file.key();
         let object = |source| ReadError::Object {
             key: key.clone(),
@@ -156,24 +162,10 @@ impl Archive {
                 source,
             })?;
         let reader = locked.unlock(&data_key).map_err(object)?;
-        Ok(FileReader {
+        Ok(CopyReader {
             file: file.clone(),
             body,
             reader: Some(reader),
-        })
-    }
-
-    /// Reads `file` in a task of its own, a bounded way ahead of whoever takes the blocks.
-    pub fn prefetch(&self, file: &ArchivedFile) -> Prefetched {
-        let (archive, file) = (self.clone(), file.clone());
-        Prefetched::spawn(move |sender| async move {
-            let mut reader = archive.open(&file).await?;
-            while let Some(block) = reader.next().await? {
-                if sender.send(block).await.is_err() {
-                    break;
-                }
-            }
-            Ok(())
         })
     }
 }
@@ -232,20 +224,20 @@ impl Body {
     }
 }
 
-/// A file being read back.
-pub struct FileReader {
+/// One copy of a file being read back.
+pub(crate) struct CopyReader {
     file: ArchivedFile,
     body: Body,
     /// None when it is over.
     reader: Option<ObjectReader>,
 }
 
-impl FileReader {
+impl CopyReader {
     /// The next bytes of the binlog file; `None` when all of it was given out, and proved.
     ///
     /// # Errors
     /// All that is wrong with the object. After an error nothing more comes out.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         let Some(mut reader) = self.reader.take() else {
             return Ok(None);
         };
@@ -292,10 +284,10 @@ impl FileReader {
     }
 }
 
-impl std::fmt::Debug for FileReader {
+impl std::fmt::Debug for CopyReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let key = self.file.key();
-        f.debug_struct("FileReader")
+        f.debug_struct("CopyReader")
             .field("key", key)
             .finish_non_exhaustive()
     }
@@ -320,10 +312,10 @@ impl Prefetched {
         Self { blocks, task }
     }
 
-    /// As [`FileReader::next`].
+    /// As [`FileReader::next`](crate::copies::FileReader::next).
     ///
     /// # Errors
-    /// As [`FileReader::next`].
+    /// As there.
     ///
     /// # Panics
     /// When the reading task panicked.

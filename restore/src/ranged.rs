@@ -1,4 +1,4 @@
-//! Reads parts of one archived file, by the block index, with ranged GETs (FORMAT.md §10.2).
+//! Reads parts of one copy of an archived file, by the block index, with ranged GETs (FORMAT.md §10.2).
 //!
 //! # Invariants
 //! - Every byte that is given out was authenticated and is in its place (I6). That the rest of the
@@ -34,8 +34,8 @@ const HEAD: u64 = 4 * 1024;
 /// Bytes of the prefix before the header (FORMAT.md §3.1).
 const PREFIX: u64 = 16;
 
-/// One archived file, opened for reading parts of it.
-pub struct RangedFile {
+/// One copy of an archived file, opened for reading parts of it.
+pub(crate) struct RangedCopy {
     store: Arc<dyn ObjectStore>,
     key: ObjectKey,
     reader: RangedReader,
@@ -55,11 +55,14 @@ struct Ahead {
 }
 
 impl Archive {
-    /// Opens `file` for reading parts of it: reads header and index.
+    /// Opens what lies here of `file` for reading parts of it: reads header and index.
     ///
     /// # Errors
     /// When the object is missing, is not what its entry says, or the key does not open it.
-    pub async fn open_ranged(&self, file: &ArchivedFile) -> Result<RangedFile, ReadError> {
+    pub(crate) async fn open_ranged_copy(
+        &self,
+        file: &ArchivedFile,
+    ) -> Result<RangedCopy, ReadError> {
         let key = file.key();
         let object = |source| ReadError::Object {
             key: key.clone(),
@@ -91,7 +94,7 @@ impl Archive {
         };
         let index = reader.open_index(trailer, &sealed).map_err(object)?;
         file.same_index(&index)?;
-        Ok(RangedFile {
+        Ok(RangedCopy {
             end: index.blocks.len(),
             ahead: None,
             store: Arc::clone(&self.store),
@@ -161,14 +164,14 @@ async fn read(
     Ok(bytes.freeze())
 }
 
-impl RangedFile {
+impl RangedCopy {
     /// Its index.
-    pub fn index(&self) -> &Arc<ObjectIndex> {
+    pub(crate) fn index(&self) -> &Arc<ObjectIndex> {
         &self.index
     }
 
     /// Bytes of the object that were read to open it: header, index, and what lay beside them.
-    pub fn opened_bytes(&self) -> u64 {
+    pub(crate) fn opened_bytes(&self) -> u64 {
         self.opened
     }
 
@@ -177,7 +180,7 @@ impl RangedFile {
     ///
     /// # Errors
     /// When a block cannot be read or opened.
-    pub async fn read_block(&mut self, number: usize) -> Result<(u64, Bytes), ReadError> {
+    pub(crate) async fn read_block(&mut self, number: usize) -> Result<(u64, Bytes), ReadError> {
         let mut ahead = match self.ahead.take() {
             Some(ahead) if ahead.next == number => ahead,
             _ => self.ask_from(number),
@@ -195,13 +198,13 @@ impl RangedFile {
     }
 
     /// No block from this one on is asked for before somebody wants it.
-    pub fn end_at(&mut self, block: usize) {
+    pub(crate) fn end_at(&mut self, block: usize) {
         self.end = block;
         self.ahead = None;
     }
 
     /// Bytes of the object that a block takes.
-    pub fn block_size(&self, number: usize) -> u64 {
+    pub(crate) fn block_size(&self, number: usize) -> u64 {
         let block = self.index.blocks.get(number);
         block.map_or(0, |block| block.object_size)
     }
@@ -234,9 +237,9 @@ impl RangedFile {
     }
 }
 
-impl std::fmt::Debug for RangedFile {
+impl std::fmt::Debug for RangedCopy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RangedFile")
+        f.debug_struct("RangedCopy")
             .field("key", &self.key)
             .finish_non_exhaustive()
     }

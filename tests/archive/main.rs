@@ -16,6 +16,7 @@ mod workspace;
 
 mod adopt;
 mod clock;
+mod copies;
 mod destinations;
 mod disk;
 mod fixtures;

@@ -21,7 +21,7 @@ pub(super) struct Global {
     /// The configuration [default: ./gtide.toml, then /etc/gtide/gtide.toml]
     #[arg(long, global = true, value_name = "FILE", env = "GTIDE_CONFIG")]
     pub(super) config: Option<PathBuf>,
-    /// One of the configured destinations [default: the first]
+    /// One of the configured destinations, and no other [default: the first that answers; `verify`: the first]
     #[arg(long, global = true, value_name = "URL", env = "GTIDE_DESTINATION")]
     pub(super) destination: Option<String>,
     /// Only this cluster's sources

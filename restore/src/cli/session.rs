@@ -26,24 +26,40 @@ pub(super) struct Session<'a> {
     pub(super) path: PathBuf,
     config: ReaderConfig,
     pub(super) destination: Destination,
+    /// Where files are read from that it lacks.
+    others: Vec<Destination>,
     /// The saved plan that the command names.
     pub(super) plan: Option<Plan>,
 }
 
 impl<'a> Session<'a> {
-    /// Opens the destination that is named, else that of the saved plan, else the configuration's first.
-    pub(super) fn open(global: &'a Global, saved_plan: Option<&Path>) -> anyhow::Result<Self> {
+    /// Opens the destination that is named, and that one alone. Else the first that answers, that of the saved plan
+    /// before the others; but for who `judges` a destination, it is the configuration's first.
+    pub(super) async fn open(
+        global: &'a Global,
+        saved_plan: Option<&Path>,
+        judges: bool,
+    ) -> anyhow::Result<Self> {
         let path = config::find(global.config.as_deref())?;
         let config = ReaderConfig::load(&path)?;
         let plan = saved_plan.map(read_plan).transpose()?;
         let planned = plan.as_ref().map(|plan| plan.destination.as_str());
-        let url = global.destination.as_deref().or(planned);
-        let destination = Destination::open(&config, url).map_err(failed)?;
+        let named = global.destination.as_deref();
+        let mut all = Destination::all(&config, named.or(planned)).map_err(failed)?;
+        if judges || named.is_some() {
+            all.truncate(1);
+        }
+        let all = Destination::first_that_answers(all).await.map_err(failed)?;
+        let mut all = all.into_iter();
+        let destination = all
+            .next()
+            .ok_or_else(|| anyhow::anyhow!("no destination"))?;
         Ok(Self {
             global,
             path,
             config,
             destination,
+            others: all.collect(),
             plan,
         })
     }
@@ -88,7 +104,11 @@ impl<'a> Session<'a> {
 
     pub(super) fn archive(&self) -> anyhow::Result<Archive> {
         let keyring = Arc::new(Keyring::open(&self.config.encryption)?);
-        Ok(Archive::new(Arc::clone(self.destination.store()), keyring))
+        let at = |destination: &Destination| {
+            Archive::new(Arc::clone(destination.store()), Arc::clone(&keyring))
+        };
+        let others = self.others.iter().map(at).collect();
+        Ok(at(&self.destination).with_others(others))
     }
 
     pub(super) fn print(&self, report: &impl Report, exit: Exit) -> anyhow::Result<Exit> {
