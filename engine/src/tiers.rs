@@ -30,7 +30,11 @@ fn modules() -> BTreeMap<String, usize> {
     for line in text.lines() {
         if let Some(feature) = line.strip_prefix("#[cfg(feature = \"") {
             needs = rank(feature.trim_end_matches("\")]"));
-        } else if let Some(name) = line.trim_start_matches("pub ").strip_prefix("mod ") {
+        } else if let Some(name) = line
+            .trim_start_matches("pub ")
+            .strip_prefix("mod ")
+            .filter(|_| line.ends_with(';'))
+        {
             modules.insert(name.trim_end_matches(';').to_owned(), needs);
             needs = 0;
         } else {
@@ -50,9 +54,9 @@ fn optional() -> BTreeMap<String, usize> {
             continue;
         };
         let names = list.split('"').filter_map(|item| item.strip_prefix("dep:"));
-        optional.extend(names.map(|name| (name.replace('-', "_"), rank(feature))));
+        optional.extend(names.map(|name| (format!("{}::", name.replace('-', "_")), rank(feature))));
     }
-    assert!(optional.contains_key("sqlx"), "{optional:?}");
+    assert!(optional.contains_key("sqlx::"), "{optional:?}");
     optional
 }
 
@@ -99,7 +103,8 @@ fn names(line: &str, path: &str) -> bool {
         let before = line[..at].chars().next_back();
         let after = line[at + path.len()..].chars().next();
         let goes_on = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-        !before.is_some_and(goes_on) && after.is_none_or(|c| c == ':' || !goes_on(c))
+        let ends = path.ends_with(':') || after.is_none_or(|c| c == ':' || !goes_on(c));
+        !before.is_some_and(goes_on) && ends
     })
 }
 
@@ -143,7 +148,8 @@ fn the_programs_name_only_what_they_are_built_with() {
 #[test]
 fn a_trespass_is_seen() {
     assert!(names("use crate::ledger::Ledger;", "crate::ledger"));
-    assert!(names("    sqlx::query(…)", "sqlx"));
+    assert!(names("    sqlx::query(…)", "sqlx::"));
+    assert!(!names("return Err(fail(reason))", "fail::"));
     assert!(!names("use crate::ledgers;", "crate::ledger"));
     assert!(!names("let random = brand::new();", "rand"));
 }

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::archiver::{Bucket, Database, Destination, Site, originals, seed};
-use crate::harness::{Mysqld, Postgres};
+use crate::harness::{Mysqld, Postgres, wait_until};
 
 /// Few enough for the gate.
 const ROUNDS: u32 = 6;
@@ -63,6 +63,8 @@ fn kill_again_and_again(database: Database) {
             println!("round {round}: killed after {life:?}");
             assert!(!writer.is_finished(), "the writer has ended");
         }
+        let rotated = || originals(&mysqld.datadir()).len() as u64 > u64::from(rounds);
+        assert!(wait_until(CATCH_UP, rotated), "the server hardly rotates");
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap();
     });
@@ -71,7 +73,6 @@ fn kill_again_and_again(database: Database) {
     let originals = originals(&mysqld.datadir());
     let files = originals.len() as u64;
     println!("{files} files");
-    assert!(files > u64::from(rounds), "the server hardly rotated");
     let daemon = site.start();
     site.wait_for_watermark(files, CATCH_UP);
     assert_eq!(daemon.terminate(), Some(0), "{}", site.log());

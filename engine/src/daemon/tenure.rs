@@ -232,10 +232,14 @@ impl Tenure {
         Ok(true)
     }
 
-    /// Clears what can be cleared of this source.
+    /// Clears what can be cleared of this source, pins among it that were taken anew while the database was away.
     pub(super) async fn clear_spool(&self) {
         let ours = HashMap::from([(self.source, self.identity.clone())]);
         clearing::clear_and_tell(&self.parts, &ours).await;
+        if let Err(error) = self.pins().let_go().await {
+            let error = crate::exit::chain(&error);
+            tracing::warn!(error, "pins of archived files stay until the next start");
+        }
     }
 }
 
