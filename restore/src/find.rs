@@ -7,8 +7,8 @@
 //!
 //! # Limits
 //! [`FILES_IN_FLIGHT`] files are read at once, each within the limits of [`crate::ranged`] and of the
-//! engine's `changes`; of the files that may hold what is sought below 1 KiB is kept each, and of each found transaction [`MAX_TOUCHES`] changes are kept. It ends when more than the
-//! transactions asked for are found.
+//! engine's `changes`; of each found transaction [`MAX_TOUCHES`] changes are kept, and below 1 KiB of each
+//! file that may hold one. It ends when more than the transactions asked for are found.
 
 pub mod hit;
 pub mod scan;
