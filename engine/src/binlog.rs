@@ -14,8 +14,9 @@
 //! # Limits
 //! Only events that are interpreted are buffered, up to [`scanner::MAX_SMALL_EVENT`] or, for the one
 //! `PREVIOUS_GTIDS` event, [`scanner::MAX_PREVIOUS_GTIDS`]; rows of any size are streamed through their
-//! CRC.
+//! CRC. What events change is listed for who asks ([`changes`]).
 
+pub mod changes;
 mod contents;
 mod event;
 mod fields;
@@ -27,6 +28,7 @@ mod transaction;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::changes::{Change, ChangeKind};
 pub use self::scanner::Scanner;
 use crate::exit::{Diagnose, Exit};
 use crate::gtid::{Gtid, GtidSet};

@@ -1,6 +1,8 @@
 //! The command line of `gtide-restore`.
 
+mod apply;
 mod arguments;
+mod find;
 mod inspect;
 mod plan;
 mod read_back;
@@ -63,6 +65,8 @@ async fn dispatch(global: &Global, command: &Command) -> anyhow::Result<Exit> {
         Command::Plan(planned) => session.plan(planned).await,
         Command::Cat(wanted) => session.cat(&wanted.selected).await,
         Command::Fetch { dir, wanted } => session.fetch(&wanted.selected, dir).await,
+        Command::Apply(applied) => session.apply(applied).await,
+        Command::Find(arguments) => session.find(arguments).await,
         Command::Verify(range) => session.verify(range).await,
     }
 }

@@ -8,9 +8,11 @@
 //! | [`timeline`] [`target`] [`cut`] [`path`] [`plan`] | pure: all servers' files as one history, and the way through it to a moment |
 //! | [`destination`] [`entries`] [`object`] [`ranged`] [`part`] | what a destination holds; entries and files read back, proved |
 //! | [`locate`] [`planning`] | the cuts that a plan asks for, found in few blocks |
-//! | [`ls`] [`mod@cat`] [`fetch`] [`verify`] | one command each |
+//! | [`server`] | a MySQL server to restore into, asked through `mysql` |
+//! | [`ls`] [`mod@cat`] [`fetch`] [`apply`] [`find`] [`verify`] | one command each |
 //! | [`output`] [`progress`] [`cli`] | stdout is data, stderr the rest; REPORTS.md has the JSON |
 
+pub mod apply;
 pub mod cat;
 pub mod cli;
 pub mod copies;
@@ -18,6 +20,7 @@ pub mod cut;
 pub mod destination;
 pub mod entries;
 pub mod fetch;
+pub mod find;
 pub mod history;
 pub mod locate;
 pub mod ls;
@@ -31,6 +34,7 @@ pub mod progress;
 pub mod range;
 pub mod ranged;
 pub mod selection;
+pub mod server;
 pub mod source;
 pub mod survey;
 pub mod target;

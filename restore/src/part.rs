@@ -79,6 +79,8 @@ pub struct Step {
     pub adds: GtidSet,
     /// It holds anonymous transactions.
     pub anonymous: bool,
+    /// `server_id` of the server that wrote it.
+    pub server_id: u32,
     /// The version of the server that wrote it.
     pub server_version: String,
 }

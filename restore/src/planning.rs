@@ -366,6 +366,7 @@ impl Planner<'_> {
                     },
                     adds: binlog.added_gtids,
                     anonymous: binlog.anonymous_transactions > 0,
+                    server_id: binlog.server_id,
                     server_version: binlog.server_version,
                 })
             })

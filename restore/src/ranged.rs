@@ -185,7 +185,12 @@ impl RangedCopy {
             Some(ahead) if ahead.next == number => ahead,
             _ => self.ask_from(number),
         };
-        let sealed = ahead.blocks.next().await;
+        let mut sealed = ahead.blocks.next().await;
+        if sealed.is_none() {
+            // What was asked for ended at the `end_at`, and somebody wants more.
+            ahead = self.ask_from(number);
+            sealed = ahead.blocks.next().await;
+        }
         let bytes = sealed.unwrap_or_else(|| Err(self.no_such_block()))?;
         ahead.next = number.saturating_add(1);
         self.ahead = Some(ahead);

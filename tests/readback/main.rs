@@ -12,6 +12,7 @@ mod archive;
 mod cat;
 mod dependencies;
 mod fetch;
+mod find;
 mod ls;
 mod plan;
 mod verify;

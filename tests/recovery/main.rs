@@ -16,6 +16,7 @@ mod harness;
 #[path = "../archive/workspace.rs"]
 mod workspace;
 
+mod apply;
 mod backup;
 mod failover;
 mod large;

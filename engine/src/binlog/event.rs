@@ -42,11 +42,13 @@ pub(super) mod kind {
     pub(in super::super) const ROTATE: u8 = 4;
     pub(in super::super) const FORMAT_DESCRIPTION: u8 = 15;
     pub(in super::super) const XID: u8 = 16;
+    pub(in super::super) const TABLE_MAP: u8 = 19;
     pub(in super::super) const INCIDENT: u8 = 26;
     pub(in super::super) const GTID: u8 = 33;
     pub(in super::super) const ANONYMOUS_GTID: u8 = 34;
     pub(in super::super) const PREVIOUS_GTIDS: u8 = 35;
     pub(in super::super) const XA_PREPARE: u8 = 38;
+    pub(in super::super) const TRANSACTION_PAYLOAD: u8 = 40;
     pub(in super::super) const TAGGED_GTID: u8 = 42;
     /// The first type code that only MariaDB uses (its `ANNOTATE_ROWS_EVENT`).
     pub(in super::super) const MARIADB_FIRST: u8 = 160;

@@ -12,6 +12,7 @@
 //! event that says it ends elsewhere than it does: bytes before it are missing, or its length is
 //! wrong. Reading stops there.
 
+use super::changes::{Change, Lister};
 use super::contents::{Contents, Shape, Trouble};
 use super::event::{CHECKSUM_LEN, FLAG_IN_USE, FLAGS_OFFSET, HEADER_LEN, Header, kind};
 use super::{Boundary, Damage, ENCRYPTED_MAGIC, MAGIC, Refusal, Summary};
@@ -29,6 +30,8 @@ pub struct Scanner {
     event_start: u64,
     state: State,
     contents: Contents,
+    /// For who asks what is changed.
+    lister: Option<Lister>,
 }
 
 #[derive(Debug, Clone)]
@@ -50,6 +53,15 @@ impl Scanner {
     /// At the start of a file.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, which also lists what each event changes: take the [changes](Self::take_changes), too, after
+    /// each push.
+    pub fn with_changes() -> Self {
+        Self {
+            lister: Some(Lister::default()),
+            ..Self::default()
+        }
     }
 
     /// The number of bytes pushed so far.
@@ -78,6 +90,9 @@ impl Scanner {
                     }
                 }
                 State::Body(body) => {
+                    if let Some(lister) = &mut self.lister {
+                        lister.push(body.of(input));
+                    }
                     body.read(&mut input);
                     self.end_event_if_whole();
                 }
@@ -117,6 +132,12 @@ impl Scanner {
     /// the end of the file itself.
     pub fn take_boundaries(&mut self) -> Vec<Boundary> {
         self.contents.take_boundaries()
+    }
+
+    /// What the events changed that were whole since the last call, in their order. None unless the scanner was
+    /// made [with changes](Self::with_changes).
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.lister.as_mut().map(Lister::take).unwrap_or_default()
     }
 
     /// What was found, the end of the file being where the last push ended.
@@ -166,6 +187,9 @@ impl Scanner {
         });
         match shape {
             Ok(shape) => {
+                if let Some(lister) = &mut self.lister {
+                    lister.begin(&header, self.event_start);
+                }
                 self.state = State::Body(Body::new(header, bytes, shape));
                 self.end_event_if_whole();
             }
@@ -207,6 +231,12 @@ impl Scanner {
                 .event(&header, start..end, body.kept.as_deref()),
             Some(reason) => Err(Contents::mismatched(&header, body.kept.as_deref(), reason)),
         };
+        if let Some(lister) = &mut self.lister {
+            match read {
+                Ok(()) => lister.end(),
+                Err(_) => lister.abandon(),
+            }
+        }
         match read {
             Ok(()) => {
                 self.state = State::Header(Partial::EMPTY);
@@ -262,10 +292,14 @@ impl Body {
         }
     }
 
+    /// What of the input is of the body.
+    fn of<'a>(&self, input: &'a [u8]) -> &'a [u8] {
+        let len = usize::try_from(self.left).unwrap_or(usize::MAX);
+        input.get(..len).unwrap_or(input)
+    }
+
     fn read(&mut self, input: &mut &[u8]) {
-        let len = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(input.len());
+        let len = self.of(input).len();
         let (bytes, rest) = input.split_at(len);
         if self.has_footer {
             self.crc.update(bytes);

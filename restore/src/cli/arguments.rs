@@ -3,15 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use engine::base_backup::Position;
+use engine::binlog::ChangeKind;
 use engine::gtid::{Gtid, GtidSet};
 use engine::layout::{BackupId, ClusterName, Sequence};
 use engine::terminal::Terminal;
 use jiff::Timestamp;
 
 use super::session::failed;
+use crate::apply::Via;
+use crate::apply::check::ACCEPTABLE;
+use crate::find::sought::TableName;
 use crate::range::SequenceRange;
+use crate::server::{Address, Server};
 use crate::source::SourceName;
 use crate::target::Target;
 
@@ -54,6 +60,10 @@ pub(super) enum Command {
         #[command(flatten)]
         wanted: Wanted,
     },
+    /// Run a saved plan on a server: checked before and afterwards, and resumable
+    Apply(Applied),
+    /// Look for an accident: by table, kind of change, GTID, time of commit
+    Find(Box<FindArguments>),
     /// Read everything back and judge it
     Verify(Range),
 }
@@ -63,7 +73,8 @@ impl Command {
     pub(super) fn saved_plan(&self) -> Option<&Path> {
         match self {
             Self::Cat(wanted) | Self::Fetch { wanted, .. } => wanted.plan.as_deref(),
-            Self::Ls { .. } | Self::Plan(_) | Self::Verify(_) => None,
+            Self::Apply(applied) => Some(&applied.plan),
+            Self::Ls { .. } | Self::Plan(_) | Self::Find(_) | Self::Verify(_) => None,
         }
     }
 }
@@ -99,6 +110,84 @@ pub(super) struct Wanted {
     pub(super) plan: Option<PathBuf>,
 }
 
+/// How clients log in.
+#[derive(Debug, Args)]
+pub(super) struct Login {
+    /// The option file of MySQL's clients, with the password [default: their own, as ~/.my.cnf]
+    #[arg(long, value_name = "FILE", requires = "target")]
+    pub(super) defaults_file: Option<PathBuf>,
+}
+
+impl Login {
+    /// The server at an address.
+    pub(super) fn server(&self, address: Address) -> Server {
+        Server {
+            address,
+            defaults_file: self.defaults_file.clone(),
+        }
+    }
+}
+
+/// Which plan, on which server.
+#[derive(Debug, Args)]
+pub(super) struct Applied {
+    /// The plan, as `plan --save` wrote it
+    #[arg(long, value_name = "FILE")]
+    pub(super) plan: PathBuf,
+    /// The server; also localhost?socket=PATH
+    #[arg(long, value_name = "mysql://USER@HOST:PORT")]
+    pub(super) target: Address,
+    #[command(flatten)]
+    pub(super) login: Login,
+    /// How the plan gets into the server
+    #[arg(long, value_enum, default_value_t = Via::Pipe)]
+    pub(super) via: Via,
+    /// Only check whether the plan can be run
+    #[arg(long)]
+    pub(super) check: bool,
+    /// Run it in spite of what this check found
+    #[arg(long, value_name = "CHECK", value_parser = PossibleValuesParser::new(ACCEPTABLE))]
+    pub(super) accept: Vec<String>,
+}
+
+/// What to look for, and where.
+#[derive(Debug, Args)]
+pub(super) struct FindArguments {
+    /// Changes of this table: TABLE, SCHEMA.TABLE or SCHEMA.*; may be given several times
+    #[arg(long, value_name = "TABLE")]
+    pub(super) table: Vec<TableName>,
+    /// Changes of these kinds: insert, update, delete, truncate, drop, create, alter, rename, other
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
+    pub(super) kind: Vec<Kind>,
+    /// These transactions
+    #[arg(long, value_name = "SET")]
+    pub(super) gtid: Option<GtidSetText>,
+    /// Committed at this time or later, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(super) from_time: Option<Timestamp>,
+    /// Committed at this time or earlier
+    #[arg(long, value_name = "TIME")]
+    pub(super) to_time: Option<Timestamp>,
+    /// Stop after so many transactions
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(super) limit: usize,
+    #[command(flatten)]
+    pub(super) range: Range,
+}
+
+/// A kind of change, by the name that reports call it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind(pub(super) ChangeKind);
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let kind = serde_json::from_value(serde_json::Value::from(text));
+        kind.map(Self).map_err(|error| error.to_string())
+    }
+}
+
 /// The moment, where to begin, and where the plan goes.
 #[derive(Debug, Args)]
 pub(super) struct Planned {
@@ -113,6 +202,11 @@ pub(super) struct Planned {
     /// Begin with a server that has executed this; '' is one that was just initialised
     #[arg(long, value_name = "SET", value_parser = any_gtid_set)]
     pub(super) from_gtid_set: Option<GtidSet>,
+    /// Begin with what this server has executed; also localhost?socket=PATH
+    #[arg(long, value_name = "mysql://USER@HOST:PORT", conflicts_with_all = ["from_backup", "from_gtid_set"])]
+    pub(super) target: Option<Address>,
+    #[command(flatten)]
+    pub(super) login: Login,
     /// Pass damage and events that are not understood, where the GTIDs prove that nothing is missing
     #[arg(long)]
     pub(super) accept_damage: bool,

@@ -29,11 +29,7 @@ impl Session<'_> {
             .filter(|source| source.cluster == cluster)
             .collect();
         let set = |text: &Option<GtidSetText>| text.as_ref().map(|GtidSetText(set)| set.clone());
-        let start = match (&planned.from_backup, planned.from_gtid_set.clone()) {
-            (Some(id), _) => StartAt::Backup(id.clone()),
-            (None, Some(executed)) => StartAt::Executed(executed),
-            (None, None) => StartAt::Any,
-        };
+        let start = self.start(planned).await?;
         let request = Request {
             cluster,
             target: planned.moment.target(),
@@ -55,6 +51,22 @@ impl Session<'_> {
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Where the plan begins.
+    async fn start(&self, planned: &Planned) -> anyhow::Result<StartAt> {
+        if let Some(id) = &planned.from_backup {
+            return Ok(StartAt::Backup(id.clone()));
+        }
+        if let Some(executed) = &planned.from_gtid_set {
+            return Ok(StartAt::Executed(executed.clone()));
+        }
+        let Some(address) = &planned.target else {
+            return Ok(StartAt::Any);
+        };
+        let server = planned.login.server(address.clone());
+        let executed = server.executed().await.map_err(failed)?;
+        Ok(StartAt::Executed(executed))
     }
 
     /// Saves and prints a plan.

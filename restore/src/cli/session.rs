@@ -64,6 +64,16 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// The saved plan of a command that names one.
+    pub(super) fn saved_plan(&self) -> anyhow::Result<&Plan> {
+        let missing = || Failure {
+            message: "no saved plan is named".to_owned(),
+            exit: Exit::Usage,
+            hint: Some("name one with --plan".to_owned()),
+        };
+        Ok(self.plan.as_ref().ok_or_else(missing)?)
+    }
+
     /// The sources that the destination holds, of the one cluster that is named or of all.
     pub(super) async fn found(&self) -> anyhow::Result<Vec<SourceIdentity>> {
         let found = self.destination.sources(self.global.cluster.as_ref()).await;

@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::gtid::GtidSet;
+use engine::gtid::{Gtid, GtidSet};
 use serde::{Deserialize, Serialize};
 
 use super::PlannedFile;
@@ -81,7 +81,7 @@ impl Commands {
         let skip = skip_option(subject.skip);
         let plan = quote_path(&invocation.plan);
         let dir = quote_path(&invocation.dir);
-        let program = program(invocation);
+        let program = program(&invocation.config, invocation.destination.as_deref());
         commands.stream = format!("{program} cat --plan {plan} | {MYSQLBINLOG}{skip} - | {MYSQL}");
         commands.fetch = format!("{program} fetch --plan {plan} --dir {dir}");
         let runs: Vec<String> = invocations(files)
@@ -103,10 +103,17 @@ const MYSQLBINLOG: &str = "TZ=UTC mysqlbinlog --no-defaults";
 /// `--binary-mode`: strings in statements may hold any byte.
 const MYSQL: &str = "mysql --binary-mode";
 
-fn program(invocation: &Invocation) -> String {
-    let config = quote_path(&invocation.config);
+/// The command that plans to before a transaction.
+pub fn plan_before(config: &Path, destination: Option<&str>, gtid: &Gtid) -> String {
+    let program = program(config, destination);
+    let gtid = quote(&gtid.to_string());
+    format!("{program} plan --before-gtid {gtid} --save plan.json")
+}
+
+fn program(config: &Path, destination: Option<&str>) -> String {
+    let config = quote_path(config);
     let mut program = format!("gtide-restore --config {config}");
-    if let Some(destination) = &invocation.destination {
+    if let Some(destination) = destination {
         program.push_str(" --destination ");
         program.push_str(&quote(destination));
     }

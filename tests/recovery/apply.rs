@@ -1,0 +1,262 @@
+//! `apply`: plans run by the program itself.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::harness::{Mysqld, lab_program};
+use crate::place::{SERVER, add_backup, archive, cold_copy, planned, workspace_of};
+use crate::workload::{Moment, Workload, checksums, executed};
+use crate::workspace::{Workspace, code, json, stderr};
+
+/// A source with two moments behind its base, archived, and a plan to each.
+struct Place {
+    workspace: Workspace,
+    cold: PathBuf,
+    early: Moment,
+    latest: Moment,
+}
+
+impl Place {
+    fn new(seed: u64) -> Self {
+        let mut mysqld = Mysqld::start(SERVER);
+        let mut workload = Workload::begin(&mysqld, seed);
+        let workspace = workspace_of(&mysqld);
+        let base = executed(&mysqld);
+        mysqld.shutdown();
+        let cold = cold_copy(&mysqld, &workspace);
+        mysqld.start_again(SERVER);
+        let mut moment = || {
+            for _ in 0..4 {
+                workload.work(&mysqld);
+            }
+            mysqld.sql("INSERT INTO c.t (v, s) VALUES (1, 'a mark'); FLUSH BINARY LOGS");
+            Workload::moment(&mysqld)
+        };
+        let (early, latest) = (moment(), moment());
+        archive(&workspace);
+        add_backup(&workspace, &base);
+        let place = Self {
+            workspace,
+            cold,
+            early,
+            latest,
+        };
+        let to = ["--to-gtid", &place.early.executed];
+        place.plan(&to, "early");
+        place.plan(&["--to-latest"], "latest");
+        place
+    }
+
+    fn plan(&self, args: &[&str], name: &str) -> Value {
+        let saved = self.saved(name);
+        planned(
+            &self.workspace,
+            &[args, &["--save", saved.to_str().unwrap()]].concat(),
+        )
+    }
+
+    fn saved(&self, name: &str) -> PathBuf {
+        self.workspace.path().join(format!("{name}.json"))
+    }
+
+    /// A server with the base, which no replication takes for the source.
+    fn target(&self) -> Mysqld {
+        Mysqld::start_on_copy_of(&self.cold, &[SERVER, &["--server-id=2"]].concat())
+    }
+
+    fn apply(&self, server: &Mysqld, plan: &str, args: &[&str]) -> Output {
+        let lab = lab_program("mysql").parent().unwrap().to_owned();
+        self.workspace
+            .restore()
+            .args(["apply", "--format", "json", "--plan"])
+            .arg(self.saved(plan))
+            .args(["--target", &address(server.socket().as_path())])
+            .args(args)
+            .env("PATH", format!("{}:/usr/bin:/bin", lab.display()))
+            .output()
+            .unwrap()
+    }
+
+    #[track_caller]
+    fn applies(&self, server: &Mysqld, plan: &str, args: &[&str]) -> Value {
+        let output = self.apply(server, plan, args);
+        assert_eq!(code(&output), 0, "{}{}", json(&output), stderr(&output));
+        let report = json(&output);
+        assert_eq!(report["outcome"], "complete", "{report:#}");
+        report
+    }
+
+    #[track_caller]
+    fn refuses(&self, server: &Mysqld, plan: &str, name: &str, exit: i32) {
+        let before = executed(server);
+        let output = self.apply(server, plan, &[]);
+        let report = json(&output);
+        assert_eq!(code(&output), exit, "{report:#}");
+        assert_eq!(report["outcome"], "refused");
+        let checks = report["checks"].as_array().unwrap();
+        let problem = checks.iter().find(|check| check["name"] == name).unwrap();
+        assert_eq!(problem["status"], "problem", "{report:#}");
+        assert!(
+            stderr(&output).contains("not applied: "),
+            "{}",
+            stderr(&output)
+        );
+        assert_eq!(executed(server), before);
+    }
+}
+
+fn address(socket: &Path) -> String {
+    format!("mysql://root@localhost?socket={}", socket.display())
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn a_plan_is_applied_in_two_goes_and_once_more_is_nothing() {
+    let place = Place::new(3);
+    let server = place.target();
+    let early = place.applies(&server, "early", &[]);
+    assert_eq!(executed(&server), place.early.executed);
+    assert_eq!(checksums(&server), place.early.checksums);
+    assert_eq!(early["transactions"], early["planned_transactions"]);
+    // The same base, so the later plan has all of the earlier one: it goes on behind it.
+    let latest = place.applies(&server, "latest", &[]);
+    assert_eq!(executed(&server), place.latest.executed);
+    assert_eq!(checksums(&server), place.latest.checksums);
+    let count = |report: &Value, field: &str| report[field].as_u64().unwrap();
+    assert_eq!(
+        count(&latest, "transactions") + count(&early, "transactions"),
+        count(&latest, "planned_transactions")
+    );
+    let whole = place.plan(&["--to-latest"], "whole");
+    assert!(count(&latest, "replay_bytes") < count(&whole, "replay_bytes"));
+    let again = place.applies(&server, "latest", &[]);
+    assert_eq!(count(&again, "transactions"), 0);
+    // Past an earlier target there is no way back.
+    place.refuses(&server, "early", "beyond", 3);
+    // And from here there is nothing to plan.
+    let target = address(&server.socket());
+    let lab = lab_program("mysql").parent().unwrap().to_owned();
+    let plan = place
+        .workspace
+        .restore()
+        .args([
+            "plan",
+            "--to-latest",
+            "--target",
+            &target,
+            "--format",
+            "json",
+        ])
+        .env("PATH", lab)
+        .output()
+        .unwrap();
+    assert_eq!(code(&plan), 0, "{}", stderr(&plan));
+    assert_eq!(json(&plan)["start"], place.latest.executed.as_str());
+    assert_eq!(json(&plan)["transactions"], 0);
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn the_first_error_names_its_transaction_and_what_is_mended_is_gone_on_with() {
+    let place = Place::new(4);
+    let server = place.target();
+    place.applies(&server, "early", &[]);
+    // What the source goes on with, somebody has written here already.
+    let next = server.sql("SELECT MAX(id) + 1 FROM c.t");
+    let mark = format!("SET sql_log_bin = 0; INSERT INTO c.t (id, v) VALUES ({next}, 0)");
+    server.sql(&mark);
+    let output = place.apply(&server, "latest", &[]);
+    let report = json(&output);
+    assert_eq!(code(&output), 5, "{report:#}");
+    assert_eq!(report["outcome"], "stopped");
+    let stopped = &report["stopped"];
+    assert!(
+        stopped["message"].as_str().unwrap().contains("ERROR 1062"),
+        "{report:#}"
+    );
+    let gtid = stopped["gtid"].as_str().unwrap();
+    // It is the first that is missing, and stands where the report says.
+    let plan = place.plan(&["--before-gtid", gtid], "before");
+    assert_eq!(plan["executed"], executed(&server), "{report:#}");
+    let place_of = (&plan["stop"]["file_name"], &plan["stop"]["position"]);
+    let reported = (&stopped["file_name"], &stopped["position"]);
+    assert!(
+        place_of == reported || plan["stop"]["next"].is_null(),
+        "{report:#} {plan:#}"
+    );
+    assert!(stderr(&output).contains(gtid), "{}", stderr(&output));
+
+    server.sql(&format!(
+        "SET sql_log_bin = 0; DELETE FROM c.t WHERE id = {next}"
+    ));
+    place.applies(&server, "latest", &[]);
+    assert_eq!(executed(&server), place.latest.executed);
+    assert_eq!(checksums(&server), place.latest.checksums);
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn the_servers_own_applier_runs_the_plan_from_relay_logs() {
+    let place = Place::new(5);
+    let server = place.target();
+    place.applies(&server, "early", &["--via", "relay"]);
+    assert_eq!(checksums(&server), place.early.checksums);
+    place.applies(&server, "latest", &["--via", "relay"]);
+    assert_eq!(executed(&server), place.latest.executed);
+    assert_eq!(checksums(&server), place.latest.checksums);
+    // Neither channel nor files are left.
+    assert_eq!(server.sql("SHOW REPLICA STATUS"), "");
+    let left = std::fs::read_dir(server.datadir()).unwrap();
+    let left: Vec<String> = left
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("-gtide."))
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn a_server_that_does_not_fit_is_refused_before_anything_is_written() {
+    let place = Place::new(6);
+    let server = place.target();
+    server.sql("SET GLOBAL event_scheduler = ON");
+    place.refuses(&server, "latest", "event_scheduler", 2);
+    server.sql("SET GLOBAL event_scheduler = OFF; SET GLOBAL super_read_only = ON");
+    place.refuses(&server, "latest", "writers", 2);
+    server.sql("SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF");
+    let empty = Mysqld::start(SERVER);
+    place.refuses(&empty, "latest", "start", 3);
+    // Only asked, and accepted.
+    server.sql("SET GLOBAL event_scheduler = ON");
+    let checked = place.apply(
+        &server,
+        "latest",
+        &["--check", "--accept", "event_scheduler"],
+    );
+    assert_eq!(code(&checked), 0, "{}", stderr(&checked));
+    assert_eq!(json(&checked)["outcome"], "checked");
+    assert_eq!(
+        json(&checked)["missing"],
+        place.plan(&["--to-latest"], "again")["adds"]
+    );
+    let password = place
+        .workspace
+        .restore()
+        .args([
+            "apply",
+            "--plan",
+            "latest.json",
+            "--target",
+            "mysql://root:secret@db1",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(code(&password), 2);
+    assert!(
+        stderr(&password).contains("option file"),
+        "{}",
+        stderr(&password)
+    );
+}
