@@ -87,7 +87,16 @@ fn trespasses(
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"));
     let mut found = Vec::new();
+    let mut is_gated = false;
     for line in lines {
+        // What stands behind a feature's condition is there only with it.
+        let was_gated = std::mem::replace(
+            &mut is_gated,
+            line.trim_start().starts_with("#[cfg(feature"),
+        );
+        if was_gated {
+            continue;
+        }
         for (name, _) in named.iter().filter(|(_, needs)| **needs > has) {
             if names(line, &format!("{prefix}{name}")) {
                 found.push(format!("{}: {}", path.display(), line.trim()));

@@ -1,4 +1,4 @@
-//! moto: AWS's KMS and STS, in memory.
+//! moto: AWS's KMS and STS, and buckets with object lock, in memory.
 //!
 //! It does not enforce that a key is disabled or is to be deleted, and says `AccessDeniedException` where AWS says
 //! `InvalidCiphertextException` or `IncorrectKeyException`: what those refusals become is tested with canned answers. A
@@ -79,6 +79,28 @@ impl Moto {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{action}: {output:?}");
         serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// Makes a bucket, with object lock or without.
+    pub fn create_bucket(&self, name: &str, locks: bool) {
+        let lock = format!("x-amz-bucket-object-lock-enabled: {locks}");
+        self.s3(&["-X", "PUT", "-H", &lock], name);
+    }
+
+    /// The headers of an object, in lower case.
+    pub fn object_head(&self, path: &str) -> String {
+        self.s3(&["-I"], path).to_lowercase()
+    }
+
+    fn s3(&self, arguments: &[&str], path: &str) -> String {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--fail", "--max-time", "20"])
+            .args(arguments)
+            .args(["-H", "Authorization: AWS4-HMAC-SHA256 Credential=tester/20260101/us-east-1/s3/aws4_request"])
+            .arg(format!("{}/{path}", self.endpoint()));
+        let output = curl.output().unwrap();
+        assert!(output.status.success(), "{path}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Nothing answers any more, connections stay open.

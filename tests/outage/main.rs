@@ -19,6 +19,7 @@ mod harness;
 #[allow(dead_code, reason = "another suite's")]
 mod workspace;
 
+mod clouds;
 mod database;
 mod fast;
 mod fleet;

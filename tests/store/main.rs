@@ -16,6 +16,7 @@ mod harness;
 mod faults;
 mod gcs;
 mod killed;
+mod locked;
 
 use std::sync::Arc;
 use std::time::Duration;

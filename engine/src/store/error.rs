@@ -241,6 +241,8 @@ enum Meaning {
     NotImplemented,
     /// The key for the store's own encryption.
     Kms,
+    /// The bucket does not lock objects, or wants it otherwise.
+    ObjectLock,
     /// The request itself.
     Refused,
 }
@@ -280,8 +282,17 @@ impl ServiceFailure {
             "PermanentRedirect" | "AuthorizationHeaderMalformed" => Meaning::OtherRegion,
             "NotImplemented" => Meaning::NotImplemented,
             code if code.starts_with("KMS.") => Meaning::Kms,
+            _ if self.speaks_of("Object Lock") || self.speaks_of("ObjectLock") => {
+                Meaning::ObjectLock
+            }
             _ => self.meaning_of_status(),
         }
+    }
+
+    /// For codes such as `InvalidRequest`, which mean many things.
+    fn speaks_of(&self, words: &str) -> bool {
+        let message = self.message.as_deref();
+        message.is_some_and(|message| message.contains(words))
     }
 
     fn meaning_of_status(&self) -> Meaning {
@@ -326,6 +337,9 @@ impl ServiceFailure {
                 "this store lacks conditional writes or multipart checksums, without which an archive is not safe: use another or a newer one"
             }
             Meaning::Kms => "check the bucket's default encryption key and the right to use it",
+            Meaning::ObjectLock => {
+                "object lock is given to a bucket when it is made: use one that has it, or leave `object-lock` and `retain-days` out"
+            }
         };
         Some(hint.to_owned())
     }

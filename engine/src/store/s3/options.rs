@@ -10,7 +10,7 @@ use std::time::Duration;
 use aws_sdk_s3::operation::create_multipart_upload::builders::CreateMultipartUploadFluentBuilder;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ObjectLockMode, ServerSideEncryption, StorageClass};
 use url::form_urlencoded;
 
 use crate::clock::{Clock, SystemClock};
@@ -58,7 +58,10 @@ impl Options {
         request: PutObjectFluentBuilder,
         key: &ObjectKey,
     ) -> PutObjectFluentBuilder {
+        // What is locked must name it, beside the checksum itself (S3 API reference, "PutObject").
+        let named = self.lock.as_ref().map(|_| ChecksumAlgorithm::Crc32C);
         request
+            .set_checksum_algorithm(named)
             .set_server_side_encryption(self.encryption.clone())
             .set_ssekms_key_id(self.kms_key.clone())
             .set_storage_class(self.storage_class_of(key))
