@@ -92,16 +92,22 @@ fn postgres_sessions_that_are_cut_again_and_again() {
     drains(&server, &bucket, &site, daemon);
 }
 
+/// A database on this server, over a line that can be frozen; and its URL.
+fn behind_a_line(bucket: &Bucket, postgres: &Postgres) -> (TcpProxy, String) {
+    postgres.create_database("it");
+    let upstream = format!("127.0.0.1:{}", postgres.port());
+    let line = bucket.block_on(TcpProxy::start(&upstream));
+    let url = format!("postgres://postgres@127.0.0.1:{}/it", line.port());
+    (line, url)
+}
+
 /// Connections stay, and nothing comes back; then they are dead.
 #[test]
 #[ignore = "needs the lab: tests/lab/install"]
 fn a_line_to_postgres_that_is_frozen_for_a_while() {
     let (server, bucket) = (Server::new(), Bucket::start());
     let postgres = Postgres::start();
-    postgres.create_database("it");
-    let upstream = format!("127.0.0.1:{}", postgres.port());
-    let line = bucket.block_on(TcpProxy::start(&upstream));
-    let url = format!("postgres://postgres@127.0.0.1:{}/it", line.port());
+    let (line, url) = behind_a_line(&bucket, &postgres);
     let (site, daemon) = at_work(&server, &bucket, Database::Shared(&url));
     line.set(Line::Frozen);
     sleep(Duration::from_secs(8));
@@ -116,10 +122,7 @@ fn a_line_to_postgres_that_is_frozen_for_a_while() {
 fn nothing_archived_is_held_after_a_postgres_that_was_silent_for_a_while() {
     let (server, bucket) = (Server::new(), Bucket::start());
     let postgres = Postgres::start();
-    postgres.create_database("it");
-    let upstream = format!("127.0.0.1:{}", postgres.port());
-    let line = bucket.block_on(TcpProxy::start(&upstream));
-    let url = format!("postgres://postgres@127.0.0.1:{}/it", line.port());
+    let (line, url) = behind_a_line(&bucket, &postgres);
     let destination = Destination::Bucket(&bucket);
     let site = Site::of("it", server.datadir(), Database::Shared(&url), destination);
     site.close_up_to(FILES - 1);

@@ -42,15 +42,12 @@ impl Queue {
         let format = global.terminal.format;
         super::block_on(async move {
             let database = &config.queue.database;
-            if let Self::Ls(ls) = &self {
-                return ls.run(database, format).await;
-            }
-            let ledger = Ledger::open_existing(database).await?;
+            let ledger = Ledger::open_existing(database);
             match self {
-                Self::Ls(_) => Ok(Exit::Ok),
-                Self::Retry(selection) => retry(&ledger, &selection, format).await,
-                Self::Pause(stop) => pause(&ledger, stop, format).await,
-                Self::Resume(selection) => resume(&ledger, &selection, format).await,
+                Self::Ls(ls) => ls.run(database, format).await,
+                Self::Retry(selection) => retry(&ledger.await?, &selection, format).await,
+                Self::Pause(stop) => pause(&ledger.await?, stop, format).await,
+                Self::Resume(selection) => resume(&ledger.await?, &selection, format).await,
             }
         })
     }
