@@ -23,6 +23,7 @@ mod clouds;
 mod database;
 mod fast;
 mod fleet;
+mod google;
 mod half_hour;
 mod stop;
 mod store;
