@@ -8,6 +8,8 @@
 //! systemd unit, a cron job) means the same files. Secrets never stand in the file: keys and
 //! credentials are references.
 
+mod server;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,8 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use self::server::RawPurge;
+pub use self::server::{DEFAULT_KEEP, MIN_MAX_RPO, PurgeConfig, ServerConfig};
 use crate::exit::{Diagnose, Exit};
 use crate::layout::ClusterName;
 use crate::store::{LEAST_FOR_EACH, S3Settings, StoreConfig};
@@ -59,6 +63,8 @@ struct Raw {
     encryption: Option<RawEncryption>,
     #[serde(default)]
     compression: RawCompression,
+    #[serde(default)]
+    purge: RawPurge,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,6 +75,11 @@ struct RawSource {
     datadir: Option<PathBuf>,
     server_uuid: Option<Uuid>,
     incarnation: Option<u32>,
+    mysql: Option<String>,
+    password_file: Option<PathBuf>,
+    #[serde(default)]
+    replicas: Vec<String>,
+    max_rpo: Option<SignedDuration>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -144,6 +155,8 @@ pub struct Config {
     pub encryption: EncryptionConfig,
     /// zstd level.
     pub level: i32,
+    /// What may be done about files that are archived.
+    pub purge: PurgeConfig,
 }
 
 /// One MySQL server.
@@ -159,6 +172,8 @@ pub struct SourceConfig {
     pub server_uuid: Option<Uuid>,
     /// Counts RESETs and restores, from 1.
     pub incarnation: u32,
+    /// The server itself, where it may be asked.
+    pub server: Option<ServerConfig>,
 }
 
 /// Keys, by their references: `file:/path`, `aws-kms:ARN`, `gcp-kms:projects/…`.
@@ -334,6 +349,7 @@ impl Config {
             destinations,
             encryption: reader.encryption,
             level: file.level()?,
+            purge: file.purge()?,
         };
         file.check_bandwidth(&config)?;
         Ok(config)
@@ -535,6 +551,7 @@ impl RawFile {
             datadir,
             server_uuid: raw.server_uuid,
             incarnation,
+            server: self.server(raw)?,
         })
     }
 

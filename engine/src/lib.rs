@@ -4,7 +4,7 @@
 //!
 //! | tier | modules | feature |
 //! |---|---|---|
-//! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`base_backup`] [`layout`] [`digest`] [`retry`] [`exit`] | |
+//! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`base_backup`] [`layout`] [`server_address`] [`digest`] [`retry`] [`exit`] | |
 //! | 1 I/O edge | [`store`] [`keyring`] [`data_keys`] [`clock`] [`durable_fs`] [`cloud`] [`config`] [`terminal`] | |
 //! | 2 state | `ledger` | `ledger` |
 //! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `daemon` `cli` `failpoint` | `daemon` |
@@ -42,6 +42,7 @@ pub mod reconcile;
 pub mod retry;
 #[cfg(feature = "daemon")]
 pub mod rewrap;
+pub mod server_address;
 #[cfg(feature = "daemon")]
 pub mod spool;
 pub mod store;

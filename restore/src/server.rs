@@ -6,8 +6,6 @@
 //! - No secret is on a command line: passwords come from the client's option files.
 //! - A child dies with the future that waits for it.
 
-mod address;
-
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
@@ -18,7 +16,7 @@ use engine::exit::{Diagnose, Exit};
 use engine::gtid::{GtidError, GtidSet};
 use tokio::process::Command;
 
-pub use self::address::{Address, AddressError};
+pub use engine::server_address::{Address, AddressError};
 
 /// The client.
 pub const MYSQL: &str = "mysql";
