@@ -118,6 +118,8 @@ pub(crate) fn diagnose(error: &anyhow::Error) -> (Exit, Option<String>) {
         #[cfg(feature = "ledger")]
         crate::ledger::LedgerError,
         #[cfg(feature = "daemon")]
+        crate::mysql::MysqlError,
+        #[cfg(feature = "daemon")]
         crate::pipeline::PipelineError,
         #[cfg(feature = "daemon")]
         crate::queue::OwnershipError,

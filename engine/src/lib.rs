@@ -4,10 +4,10 @@
 //!
 //! | tier | modules | feature |
 //! |---|---|---|
-//! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`base_backup`] [`layout`] [`server_address`] [`digest`] [`retry`] [`exit`] | |
+//! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`base_backup`] [`layout`] [`server_address`] [`digest`] [`retry`] [`exit`] [`finding`] | |
 //! | 1 I/O edge | [`store`] [`keyring`] [`data_keys`] [`clock`] [`durable_fs`] [`cloud`] [`config`] [`terminal`] | |
 //! | 2 state | `ledger` | `ledger` |
-//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `daemon` `cli` `failpoint` | `daemon` |
+//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `mysql` `daemon` `cli` `failpoint` | `daemon` |
 
 pub mod archive;
 pub mod base_backup;
@@ -25,6 +25,7 @@ pub mod durable_fs;
 pub mod exit;
 #[cfg(feature = "daemon")]
 pub mod failpoint;
+pub mod finding;
 pub mod gtid;
 pub mod keyring;
 pub mod layout;
@@ -33,6 +34,8 @@ pub mod ledger;
 #[cfg(feature = "daemon")]
 mod lock_file;
 pub mod manifest;
+#[cfg(feature = "daemon")]
+pub mod mysql;
 #[cfg(feature = "daemon")]
 pub mod pipeline;
 #[cfg(feature = "daemon")]

@@ -1,0 +1,140 @@
+//! Why a server could not be asked, or refused.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::exit::{Diagnose, Exit};
+
+/// `ER_ACCESS_DENIED_ERROR` (the server's error reference, as all numbers here).
+const ACCESS_DENIED: u16 = 1045;
+/// `ER_SPECIFIC_ACCESS_DENIED_ERROR`: a privilege is missing.
+const PRIVILEGE_MISSING: u16 = 1227;
+/// `ER_TABLEACCESS_DENIED_ERROR`.
+const TABLE_DENIED: u16 = 1142;
+/// `ER_HOST_NOT_PRIVILEGED`.
+const HOST_DENIED: u16 = 1130;
+/// `ER_ACCESS_DENIED_NO_PASSWORD_ERROR`.
+const NO_PASSWORD: u16 = 1698;
+/// `ER_MUST_CHANGE_PASSWORD` and its like for a login.
+const PASSWORD_EXPIRED: [u16; 2] = [1820, 1862];
+/// `ER_ACCOUNT_HAS_BEEN_LOCKED`.
+const ACCOUNT_LOCKED: u16 = 3118;
+
+/// What went wrong between gtide and a server.
+#[derive(Debug, thiserror::Error)]
+pub enum MysqlError {
+    /// The password's file.
+    #[error("read {}", path.display())]
+    PasswordFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Every user of the machine may read the password.
+    #[error("{} can be read by every user of this machine", path.display())]
+    PasswordExposed {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// No session, or one that broke.
+    #[error("{address}: {doing}")]
+    Session {
+        /// Which server.
+        address: String,
+        /// What was being done.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// No answer in time.
+    #[error("{address}: {doing}: no answer within {}s", within.as_secs())]
+    Silent {
+        /// Which server.
+        address: String,
+        /// What was being done.
+        doing: &'static str,
+        /// The bound.
+        within: Duration,
+    },
+    /// An answer that is not of the kind that was asked for.
+    #[error("{address}: {what} is {found:?}")]
+    Answer {
+        /// Which server.
+        address: String,
+        /// What was asked for.
+        what: &'static str,
+        /// What came.
+        found: String,
+    },
+    /// `MariaDB`, or something else that speaks the protocol.
+    #[error("{address} is no MySQL server that is supported: its version is {version:?}")]
+    Unsupported {
+        /// Which server.
+        address: String,
+        /// What it says.
+        version: String,
+    },
+}
+
+impl MysqlError {
+    /// The server's number for it.
+    pub fn number(&self) -> Option<u16> {
+        let Self::Session { source, .. } = self else {
+            return None;
+        };
+        let error = source.as_database_error()?;
+        let error = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()?;
+        Some(error.number())
+    }
+
+    /// The server says no, and will say so again.
+    fn is_refusal(&self) -> bool {
+        self.number().is_some_and(|number| {
+            PASSWORD_EXPIRED.contains(&number)
+                || [
+                    ACCESS_DENIED,
+                    PRIVILEGE_MISSING,
+                    TABLE_DENIED,
+                    HOST_DENIED,
+                    NO_PASSWORD,
+                    ACCOUNT_LOCKED,
+                ]
+                .contains(&number)
+        })
+    }
+}
+
+impl Diagnose for MysqlError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::PasswordFile { .. } | Self::PasswordExposed { .. } | Self::Unsupported { .. } => {
+                Exit::Usage
+            }
+            Self::Answer { .. } => Exit::Unexpected,
+            Self::Session { .. } if self.is_refusal() => Exit::Usage,
+            Self::Session { .. } | Self::Silent { .. } => Exit::Transient,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::PasswordFile { .. } => "check `password-file`, and that this user may read it",
+            Self::PasswordExposed { .. } => "chmod 600, owned by the user that gtide runs as",
+            Self::Session { .. } => match self.number() {
+                Some(PRIVILEGE_MISSING | TABLE_DENIED) => "`gtide check` lists the grants that are needed",
+                Some(_) if self.is_refusal() => {
+                    "check the user in `mysql` and the password in `password-file`; `gtide check` lists the grants that are needed"
+                }
+                _ => "check that the server runs and that `mysql` names it; archiving goes on without it",
+            },
+            Self::Silent { .. } => "check whether the server hangs; archiving goes on without it",
+            Self::Unsupported { .. } => "MySQL 8.0, 8.4 and 9.x are supported, and their builds by others; MariaDB is not",
+            Self::Answer { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
