@@ -1,129 +1,313 @@
 //! Back to random moments, by time, by GTID and by position: what comes back is what was there.
+//!
+//! What comes back is `gtid_executed`, the columns and checksums of all tables, and the XA transactions that were
+//! prepared at that moment and neither committed nor rolled back. Of those, the rows are in no checksum, on
+//! neither side; that they come with the `XA COMMIT`, wherever it stands, the later moments prove.
+//!
+//! For each kind of target one server goes forward through all moments, each planned from what it has by then;
+//! some moments, by the seed, are restored on the base anew.
 
 use std::path::{Path, PathBuf};
 
+use engine::gtid::GtidSet;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
 use crate::harness::Mysqld;
 use crate::place::{SERVER, add_backup, archive, cold_copy, planned, run, workspace_of};
-use crate::workload::{Moment, Workload, checksums, executed};
+use crate::workload::{Moment, Workload, checksums, executed, prepared};
 use crate::workspace::Workspace;
 
-/// Moments that are restored.
-const MOMENTS: usize = 12;
-
-/// The seed of the workload; another one with `GTIDE_SEED`.
+/// The seed of the workload and of what is restored how; another one with `GTIDE_SEED`.
 const SEED: u64 = 20_261_122;
 
 #[test]
 #[ignore = "needs the lab: tests/lab/install"]
 fn every_moment_comes_back_by_time_by_gtid_and_by_position() {
-    let seed = std::env::var("GTIDE_SEED").map_or(SEED, |seed| seed.parse().unwrap());
-    println!("seed {seed}");
-    let mut mysqld = Mysqld::start(SERVER);
-    let mut workload = Workload::begin(&mysqld, seed);
-    workload.work(&mysqld);
-    let workspace = workspace_of(&mysqld);
-    let base = executed(&mysqld);
-    mysqld.shutdown();
-    let cold = cold_copy(&mysqld, &workspace);
-    mysqld.start_again(SERVER);
+    Oracle::new(8).restores(1);
+}
 
-    let mut moments = Vec::new();
-    for _ in 0..MOMENTS {
-        for _ in 0..3 {
-            workload.work(&mysqld);
+#[test]
+#[ignore = "takes many minutes: tests/run soak"]
+fn fifty_moments_come_back_by_time_by_gtid_and_by_position() {
+    Oracle::new(50).restores(15);
+}
+
+/// What names a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Time,
+    Gtid,
+    Position,
+}
+
+impl By {
+    const ALL: [Self; 3] = [Self::Time, Self::Gtid, Self::Position];
+
+    fn target(self, moment: &Moment) -> [&str; 2] {
+        match self {
+            Self::Time => ["--to-time", &moment.time],
+            // All that was executed is as good as the last.
+            Self::Gtid if moment.last_gtid.is_empty() => ["--to-gtid", &moment.executed],
+            Self::Gtid => ["--to-gtid", &moment.last_gtid],
+            Self::Position => ["--to-position", &moment.position],
         }
-        moments.push(Workload::moment(&mysqld));
-    }
-    workload.work(&mysqld);
-    mysqld.sql("INSERT INTO a.t (v) VALUES (1); FLUSH BINARY LOGS");
-    archive(&workspace);
-    add_backup(&workspace, &base);
-
-    for (number, moment) in moments.iter().enumerate() {
-        // Every target in every way, and all three targets of each moment planned.
-        let way = [Way::Stream, Way::Files, Way::Script][number / 3 % 3];
-        restore(&workspace, &cold, moment, way, number);
     }
 }
 
 /// How a plan is run.
 #[derive(Debug, Clone, Copy)]
 enum Way {
+    /// The printed command that streams.
     Stream,
+    /// The printed commands that fetch files and replay them.
     Files,
+    /// The printed script.
     Script,
+    /// `apply`.
+    Pipe,
+    /// `apply --via relay`.
+    Relay,
 }
 
-/// The arguments that name a moment: by time, by position and, where one is known, by GTID.
-fn targets(moment: &Moment) -> Vec<[&str; 2]> {
-    let mut targets = vec![
-        ["--to-time", &moment.time],
-        ["--to-position", &moment.position],
-    ];
-    if !moment.last_gtid.is_empty() {
-        targets.push(["--to-gtid", &moment.last_gtid]);
-    }
-    targets
+const WAYS: [Way; 5] = [Way::Stream, Way::Files, Way::Script, Way::Pipe, Way::Relay];
+
+/// An archive of random work, what the server held at its moments, and its base.
+struct Oracle {
+    workspace: Workspace,
+    cold: PathBuf,
+    moments: Vec<Moment>,
+    random: StdRng,
+    restored: usize,
 }
 
-fn restore(workspace: &Workspace, cold: &Path, moment: &Moment, way: Way, number: usize) {
-    let targets = targets(moment);
-    for target in &targets {
-        let plan = planned(workspace, target);
-        assert_eq!(plan["executed"], moment.executed.as_str(), "{plan:#}");
-    }
-    let target = targets[number % targets.len()];
-    println!("moment {number}: {target:?} by {way:?}");
-    let path = workspace.path().join(format!("plan {number}.json"));
-    let dir = workspace.path().join(format!("it's {number}"));
-    let further = [
-        "--save",
-        path.to_str().unwrap(),
-        "--dir",
-        dir.to_str().unwrap(),
-    ];
-    let plan = planned(workspace, &[&target[..], &further].concat());
-    let server = Mysqld::start_on_copy_of(cold, SERVER);
-    let command = |name: &str| plan["commands"][name].as_str().unwrap().to_owned();
-    let ask = |name: &str| {
-        let question = command(name);
-        assert_eq!(server.sql(&question), "1", "{question}");
-    };
-    ask("before");
-    match way {
-        Way::Stream => _ = run(workspace, &server, &command("stream")),
-        Way::Files => {
-            run(workspace, &server, &command("fetch"));
-            run(workspace, &server, &command("replay"));
+impl Oracle {
+    fn new(moments: usize) -> Self {
+        let seed = std::env::var("GTIDE_SEED").map_or(SEED, |seed| seed.parse().unwrap());
+        println!("GTIDE_SEED={seed}");
+        let mut mysqld = Mysqld::start(SERVER);
+        let mut workload = Workload::begin(&mysqld, seed);
+        workload.work(&mysqld);
+        // Prepared before the base, ended behind it.
+        workload.prepare(&mysqld);
+        let workspace = workspace_of(&mysqld);
+        let base = executed(&mysqld);
+        mysqld.shutdown();
+        let cold = cold_copy(&mysqld, &workspace);
+        mysqld.start_again(SERVER);
+        let moments = (0..moments).map(|_| {
+            for _ in 0..3 {
+                workload.work(&mysqld);
+            }
+            Workload::moment(&mysqld)
+        });
+        let moments = moments.collect();
+        workload.work(&mysqld);
+        mysqld.sql("INSERT INTO a.t (v) VALUES (1); FLUSH BINARY LOGS");
+        archive(&workspace);
+        add_backup(&workspace, &base);
+        Self {
+            workspace,
+            cold,
+            moments,
+            random: StdRng::seed_from_u64(seed),
+            restored: 0,
         }
-        Way::Script => run_as_script(workspace, &server, target, number),
     }
-    ask("after");
-    assert_eq!(executed(&server), moment.executed);
-    assert_eq!(checksums(&server), moment.checksums);
-    assert_streamed(&plan, workspace, &path);
+
+    /// All moments in every way, and so many from the base.
+    fn restores(mut self, anew: usize) {
+        let moments = self.moments.clone();
+        for by in By::ALL {
+            let server = self.server();
+            for moment in &moments {
+                self.restore(&server, moment, by, true);
+            }
+        }
+        for _ in 0..anew {
+            let moment = &moments[self.random.random_range(0..moments.len())];
+            let by = By::ALL[self.random.random_range(0..By::ALL.len())];
+            self.restore(&self.server(), moment, by, false);
+        }
+    }
+
+    /// A server with the base, which no replication takes for the source.
+    fn server(&self) -> Mysqld {
+        Mysqld::start_on_copy_of(&self.cold, &[SERVER, &["--server-id=2"]].concat())
+    }
+
+    fn restore(&mut self, server: &Mysqld, moment: &Moment, by: By, goes_on: bool) {
+        self.restored += 1;
+        let number = self.restored;
+        let way = WAYS[self.random.random_range(0..WAYS.len())];
+        let saved = self.workspace.path().join(format!("plan {number}.json"));
+        let dir = self.workspace.path().join(format!("it's {number}"));
+        let (address, before) = (address(server), executed(server));
+        let from = match (goes_on, self.random.random_bool(0.5)) {
+            (false, _) => vec![],
+            (true, true) => vec!["--target", &address],
+            (true, false) => vec!["--from-gtid-set", &before],
+        };
+        let target = by.target(moment);
+        println!(
+            "{number}: {target:?} {} by {way:?}",
+            from.first().unwrap_or(&"anew")
+        );
+        let further = ["--dir", dir.to_str().unwrap()];
+        let save = ["--save", saved.to_str().unwrap()];
+        let args = [&target[..], &from, &further, &save].concat();
+        let plan = self.planned(server, &args);
+        assert_adds_up(&plan, &before, moment);
+        let restoring = Restoring {
+            workspace: &self.workspace,
+            server,
+            plan: &plan,
+            saved: &saved,
+        };
+        match way {
+            Way::Script => {
+                let script = self.workspace.path().join(format!("saved {number}.json"));
+                let save = ["--script", "--save", script.to_str().unwrap()];
+                restoring.script(&[&target[..], &from, &further, &save].concat());
+            }
+            Way::Stream => restoring.lines(&["stream"]),
+            Way::Files => restoring.lines(&["fetch", "replay"]),
+            Way::Pipe => restoring.apply("pipe"),
+            Way::Relay => restoring.apply("relay"),
+        }
+        assert_eq!(executed(server), moment.executed);
+        assert_eq!(checksums(server), moment.checksums);
+        assert_eq!(prepared(server), moment.prepared);
+    }
+
+    /// The plan; asked in the shell, where the client is that asks the server.
+    fn planned(&self, server: &Mysqld, args: &[&str]) -> Value {
+        if !args.contains(&"--target") {
+            return planned(&self.workspace, args);
+        }
+        let line = self.line("plan", &[args, &["--format", "json"]].concat());
+        serde_json::from_str(&run(&self.workspace, server, &line)).unwrap()
+    }
+
+    fn line(&self, command: &str, args: &[&str]) -> String {
+        line(&self.workspace, command, args)
+    }
 }
 
-fn run_as_script(workspace: &Workspace, server: &Mysqld, target: [&str; 2], number: usize) {
-    let saved = workspace.path().join(format!("script {number}.json"));
-    let output = workspace
-        .restore()
-        .arg("plan")
-        .args(target)
-        .args(["--script", "--save"])
-        .arg(&saved)
-        .output()
-        .unwrap();
-    assert!(output.status.success());
-    let script: PathBuf = workspace.path().join("restore.sh");
-    std::fs::write(&script, &output.stdout).unwrap();
-    let line = format!("bash {} --user=root", script.display());
-    run(workspace, server, &line);
-    // Everything is executed by now: the script says so instead of replaying it once more.
-    let again = crate::place::shell(workspace, server, &line);
-    assert_eq!(again.status.code(), Some(3));
+/// A command line of `gtide-restore`.
+fn line(workspace: &Workspace, command: &str, args: &[&str]) -> String {
+    let config = workspace.config();
+    let words = [
+        &[
+            "gtide-restore",
+            "--config",
+            config.to_str().unwrap(),
+            command,
+        ],
+        args,
+    ]
+    .concat();
+    shlex::try_join(words).unwrap()
+}
+
+fn address(server: &Mysqld) -> String {
+    format!(
+        "mysql://root@localhost?socket={}",
+        server.socket().display()
+    )
+}
+
+/// A plan that is run on a server.
+struct Restoring<'a> {
+    workspace: &'a Workspace,
+    server: &'a Mysqld,
+    plan: &'a Value,
+    saved: &'a Path,
+}
+
+impl Restoring<'_> {
+    fn command(&self, name: &str) -> &str {
+        self.plan["commands"][name].as_str().unwrap()
+    }
+
+    fn is(&self, question: &str) {
+        let question = self.command(question);
+        assert_eq!(self.server.sql(question), "1", "{question}");
+    }
+
+    fn lines(&self, commands: &[&str]) {
+        self.is("before");
+        for command in commands {
+            run(self.workspace, self.server, self.command(command));
+        }
+        self.is("after");
+        assert_streamed(self.plan, self.workspace, self.saved);
+    }
+
+    fn script(&self, args: &[&str]) {
+        let plan = line(self.workspace, "plan", args);
+        let script = run(self.workspace, self.server, &plan);
+        let path = self.workspace.path().join("restore.sh");
+        std::fs::write(&path, script).unwrap();
+        let line = format!("bash {} --user=root", path.display());
+        run(self.workspace, self.server, &line);
+        if self.plan["transactions"] != 0 {
+            // Everything is executed by now: the script says so instead of replaying it once more.
+            let again = crate::place::shell(self.workspace, self.server, &line);
+            assert_eq!(again.status.code(), Some(3));
+        }
+    }
+
+    fn apply(&self, via: &str) {
+        let (saved, address) = (self.saved.to_str().unwrap(), address(self.server));
+        let args = [
+            "--plan", saved, "--target", &address, "--via", via, "--format", "json",
+        ];
+        let line = line(self.workspace, "apply", &args);
+        let report: Value = serde_json::from_str(&run(self.workspace, self.server, &line)).unwrap();
+        assert_eq!(report["outcome"], "complete", "{report:#}");
+        assert_eq!(
+            report["transactions"], self.plan["transactions"],
+            "{report:#}"
+        );
+    }
+}
+
+/// The numbers of a plan agree with each other and with what was there.
+fn assert_adds_up(plan: &Value, before: &str, moment: &Moment) {
+    assert_eq!(plan["executed"], moment.executed.as_str(), "{plan:#}");
+    let set = |text: &str| text.parse::<GtidSet>().unwrap();
+    let adds = set(&moment.executed).subtract(&set(before));
+    assert_eq!(
+        set(plan["start"].as_str().unwrap()),
+        set(before),
+        "{plan:#}"
+    );
+    assert_eq!(set(plan["adds"].as_str().unwrap()), adds, "{plan:#}");
+    assert_eq!(
+        u128::from(plan["transactions"].as_u64().unwrap()),
+        adds.count()
+    );
+    let files = plan["files"].as_array().unwrap();
+    let sum = |of: fn(&Value) -> u64| files.iter().map(of).sum::<u64>();
+    let of = |file: &Value, name: &str| file[name].as_u64();
+    let replayed = |file: &Value| {
+        let end = file["to"].as_u64().or(file["size"].as_u64()).unwrap();
+        end - file["from"].as_u64().unwrap_or(0)
+    };
+    assert_eq!(plan["replay_bytes"], sum(replayed), "{plan:#}");
+    assert_eq!(
+        plan["fetch_bytes"],
+        sum(|file| file["fetch_bytes"].as_u64().unwrap())
+    );
+    for file in files {
+        let whole = of(file, "from").is_none() && of(file, "to").is_none();
+        assert!(
+            !whole || file["fetch_bytes"] == file["stored_bytes"],
+            "{file:#}"
+        );
+    }
 }
 
 /// The stream has as many bytes as the plan says, and the headers of the files that are cut.
