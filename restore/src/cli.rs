@@ -67,6 +67,6 @@ async fn dispatch(global: &Global, command: &Command) -> anyhow::Result<Exit> {
         Command::Fetch { dir, wanted } => session.fetch(&wanted.selected, dir).await,
         Command::Apply(applied) => session.apply(applied).await,
         Command::Find(arguments) => session.find(arguments).await,
-        Command::Verify(range) => session.verify(range).await,
+        Command::Verify(verified) => session.verify(verified).await,
     }
 }

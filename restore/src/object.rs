@@ -188,7 +188,8 @@ impl ArchivedFile {
         )
     }
 
-    fn same<T: PartialEq + ToString>(
+    /// Compares something of the object with what the entry says.
+    pub(crate) fn same<T: PartialEq + ToString>(
         &self,
         what: &'static str,
         found: &T,

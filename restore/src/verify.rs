@@ -1,4 +1,4 @@
-//! `verify`: reads everything back and judges it.
+//! `verify`: reads everything back and judges it; or, if asked, less ([`Depth`]).
 //!
 //! It goes on after a finding and reports all of them, each with the key of the object to look at; the
 //! exit code is the gravest finding's ([`Exit::graver`]: what is corrupt before what conflicts, that
@@ -6,13 +6,15 @@
 //!
 //! Checked are: each cluster's layout version; every entry; the hash chain and the GTID chain; every
 //! object's existence, size, CRC32C, authentication, index and digest; every event's CRC; the entry's
-//! summary of the binlog; and that there are no objects without an entry.
+//! summary of the binlog; and that there are no objects without an entry. Of an object that is not read back, the
+//! store is asked for size and CRC32C: no key is needed for it.
 //!
 //! # Limits
-//! [`OBJECTS_IN_FLIGHT`] objects are read at once, each within the limits of [`crate::object`] and
+//! [`OBJECTS_IN_FLIGHT`] objects are read or asked for at once, each within the limits of [`crate::object`] and
 //! the binlog scanner; the listing is held in memory ([`inventory`]), and so are the findings.
 
 pub mod check;
+pub mod depth;
 pub mod finding;
 pub mod inventory;
 
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use engine::data_keys;
 use engine::exit::{Diagnose, Exit};
-use engine::layout::{ClusterName, ObjectKey, RewrappedName, SourceIdentity};
+use engine::layout::{ClusterName, ObjectKey, RewrappedName, Sequence, SourceIdentity};
 use engine::store::StoreError;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
@@ -35,6 +37,7 @@ use crate::progress::Progress;
 use crate::range::SequenceRange;
 
 use check::{Judgement, Suspect};
+use depth::Depth;
 use finding::{Finding, Kind, Subject, Verification};
 use inventory::{Inventory, SourceObjects};
 
@@ -44,8 +47,11 @@ pub const IN_FLIGHT_WAIT: Duration = Duration::from_secs(5);
 /// How often its entry is looked for.
 const IN_FLIGHT_POLL: Duration = Duration::from_millis(500);
 
-/// Objects that are read back at once.
+/// Objects that are read back, or asked for, at once.
 pub const OBJECTS_IN_FLIGHT: usize = 4;
+
+/// And when nothing is read back: an answer is a moment of waiting, and no bytes.
+pub const QUESTIONS_IN_FLIGHT: usize = 16;
 
 /// Why an archive could not be judged at all.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +87,8 @@ pub struct Scope {
     pub sources: Vec<SourceIdentity>,
     /// Of each, these files.
     pub range: SequenceRange,
+    /// How much of their objects is read.
+    pub depth: Depth,
     /// The sources are all that their clusters have: what lies beside them is looked at too.
     pub whole_clusters: bool,
 }
@@ -106,7 +114,7 @@ impl Scope {
     }
 }
 
-/// Reads back and judges all that `scope` names.
+/// Judges all that `scope` names.
 ///
 /// # Errors
 /// When the archive cannot be listed, or its layout is unknown. All else is a finding.
@@ -115,7 +123,7 @@ pub async fn verify(
     destination: &Destination,
     scope: &Scope,
 ) -> Result<(Verification, Exit), VerifyError> {
-    let mut report = Verification::new(destination.url().to_owned());
+    let mut report = Verification::new(destination.url().to_owned(), scope.depth);
     for cluster in scope.clusters() {
         if destination.layout(&cluster).await? == Layout::Absent {
             let key = ObjectKey::layout_version(&cluster);
@@ -132,6 +140,7 @@ pub async fn verify(
     let mut audit = Audit {
         archive,
         range: scope.range,
+        depth: scope.depth,
         report,
         progress,
     };
@@ -183,6 +192,7 @@ fn report_unknown(inventory: &Inventory, findings: &mut Vec<Finding>) {
 struct Audit<'a> {
     archive: &'a Archive,
     range: SequenceRange,
+    depth: Depth,
     report: Verification,
     progress: Progress,
 }
@@ -198,9 +208,12 @@ impl Audit<'_> {
             .copied()
             .filter(|&s| range.contains(s));
         let size = |sequence| objects.logs.get(&sequence).copied();
+        let depth = self.depth;
+        let is_read = |&sequence: &Sequence| depth.reads(&source.log_key(sequence));
         self.progress.grow(
             sequences
                 .clone()
+                .filter(is_read)
                 .filter_map(size)
                 .fold(0, u64::saturating_add),
         );
@@ -230,10 +243,14 @@ impl Audit<'_> {
             };
             self.chain(source, &mut walk, &stored);
             if let Some(suspect) = self.suspect(&stored, size(sequence)) {
-                if judging.len() >= OBJECTS_IN_FLIGHT {
+                while judging.len() >= self.in_flight() {
                     self.take_next(&mut judging).await;
                 }
-                judging.spawn(suspect.judge(archive.clone()));
+                if depth.reads(&stored.entry.object.key) {
+                    judging.spawn(suspect.judge(archive.clone()));
+                } else {
+                    judging.spawn(suspect.look(archive.clone()));
+                }
             }
         }
         while !judging.is_empty() {
@@ -297,19 +314,29 @@ impl Audit<'_> {
         }
     }
 
+    fn in_flight(&self) -> usize {
+        match self.depth {
+            Depth::Quick => QUESTIONS_IN_FLIGHT,
+            Depth::Full | Depth::Sample { .. } => OBJECTS_IN_FLIGHT,
+        }
+    }
+
     async fn take_next(&mut self, judging: &mut JoinSet<Judgement>) {
         let judgement = match judging.join_next().await {
             Some(Ok(judgement)) => judgement,
             Some(Err(failed)) => std::panic::resume_unwind(failed.into_panic()),
             None => return,
         };
-        self.progress.add(judgement.stored_bytes);
+        self.progress.add(judgement.read_bytes);
         self.report.plain_bytes = self
             .report
             .plain_bytes
             .saturating_add(judgement.plain_bytes);
         match judgement.finding {
-            None => self.report.sound_files = self.report.sound_files.saturating_add(1),
+            None if judgement.was_read => {
+                self.report.sound_files = self.report.sound_files.saturating_add(1);
+            }
+            None => self.report.present_files = self.report.present_files.saturating_add(1),
             Some(finding) => self.report.findings.push(finding),
         }
         if !self.report.findings.is_empty() {

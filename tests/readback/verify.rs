@@ -124,12 +124,69 @@ fn a_wrong_key_is_found_at_every_object() {
     engine::keyring::create_key_file(&archive.path("other")).unwrap();
     archive.write_config("other");
     for sequence in [1, 14] {
-        finds(&archive, 4, "bad_object", &archive.log(sequence));
+        let message = finds(&archive, 4, "no_key", &archive.log(sequence));
+        assert!(message.contains("is sealed with key "), "{message}");
+        assert!(message.contains(", but at hand is "), "{message}");
     }
+    let ran = archive.run(&["verify"]).exits(4).prints(&[
+        "no key: ",
+        "0 of 14 files are sound",
+        "`old-keys` of [encryption]",
+    ]);
+    assert!(!ran.stdout.contains("corrupt"), "{}", ran.stdout);
+    // The manifest and the store's own checksums need none.
+    archive.run(&["verify", "--quick"]).exits(0);
+}
+
+/// Nothing is decrypted: what the store knows of its objects is compared with their entries.
+#[test]
+fn quick_finds_what_is_missing_cut_or_altered_and_reads_no_object_back() {
+    let archive = archive();
+    let quick = |code| archive.run(&["verify", "--quick"]).exits(code);
+    quick(0).prints(&["14 of 14 files are there, none was read back; errors: 0"]);
+    archive.harm(&archive.log(2), |object| object.truncate(object.len() - 1));
+    quick(4).prints(&[archive.log(2).as_str(), "the size of the object is "]);
+    archive.harm(&archive.log(2), |object| object.push(0xa5));
+    quick(4).prints(&[archive.log(2).as_str(), "the CRC32C of the object is "]);
+    archive.remove(&archive.log(2));
+    quick(3).prints(&[
+        "missing: ",
+        archive.log(2).as_str(),
+        "13 of 14 files are there",
+    ]);
+    archive.remove(&archive.entry(7));
+    quick(3).prints(&[archive.entry(7).as_str()]);
     archive
-        .run(&["verify"])
+        .run(&["verify", "--quick", "--sample", "1"])
+        .exits(2);
+}
+
+#[test]
+fn a_sample_reads_a_random_share_that_its_seed_repeats_and_asks_for_the_rest() {
+    let archive = archive();
+    let sample = |args: &[&str]| {
+        let args = [&["verify", "--format", "json", "--sample"], args].concat();
+        archive.run(&args).exits(0).json()
+    };
+    let whole = sample(&["100"]);
+    assert_eq!(
+        (&whole["sound_files"], &whole["present_files"]),
+        (&14.into(), &0.into())
+    );
+    let some = sample(&["30"]);
+    let seed = some["seed"].to_string();
+    assert_eq!(some["depth"], "sample");
+    let count = |field: &str| some[field].as_u64().unwrap();
+    assert_eq!(count("sound_files") + count("present_files"), 14);
+    assert_eq!(sample(&["30", "--seed", &seed]), some);
+    // What is not in the sample is not opened, and what is, is.
+    archive.harm(&archive.log(3), |object| object[100] ^= 1);
+    archive
+        .run(&["verify", "--sample", "50"])
         .exits(4)
-        .prints(&["0 of 14 files are sound"]);
+        .prints(&[archive.log(3).as_str()]);
+    archive.run(&["verify", "--seed", "1"]).exits(2);
+    archive.run(&["verify", "--sample", "0"]).exits(2);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use engine::base_backup::Position;
 use engine::binlog::ChangeKind;
+use engine::clock::{Clock, SystemClock};
 use engine::gtid::{Gtid, GtidSet};
 use engine::layout::{BackupId, ClusterName, Sequence};
 use engine::terminal::Terminal;
@@ -20,6 +21,7 @@ use crate::range::SequenceRange;
 use crate::server::{Address, Server};
 use crate::source::SourceName;
 use crate::target::Target;
+use crate::verify::depth::{Depth, Percent};
 
 /// Flags of every command.
 #[derive(Debug, Args)]
@@ -65,7 +67,7 @@ pub(super) enum Command {
     /// Look for an accident: by table, kind of change, GTID, time of commit
     Find(Box<FindArguments>),
     /// Read everything back and judge it
-    Verify(Range),
+    Verify(Verified),
 }
 
 impl Command {
@@ -148,6 +150,37 @@ pub(super) struct Applied {
     /// Run it in spite of what this check found
     #[arg(long, value_name = "CHECK", value_parser = PossibleValuesParser::new(ACCEPTABLE))]
     pub(super) accept: Vec<String>,
+}
+
+/// What to judge, and how thoroughly.
+#[derive(Debug, Args)]
+pub(super) struct Verified {
+    #[command(flatten)]
+    pub(super) range: Range,
+    /// Read manifests only, and ask the store for size and checksum of every object
+    #[arg(long, conflicts_with = "sample")]
+    pub(super) quick: bool,
+    /// The same, and read this random share of the objects back
+    #[arg(long, value_name = "PERCENT")]
+    pub(super) sample: Option<Percent>,
+    /// Read the sample that this number stands for [default: another one each time]
+    #[arg(long, value_name = "N", requires = "sample")]
+    pub(super) seed: Option<u64>,
+}
+
+impl Verified {
+    pub(super) fn depth(&self) -> Depth {
+        // Any number that is another one each time.
+        let now = || SystemClock.now().as_microsecond().unsigned_abs();
+        match self.sample {
+            Some(percent) => Depth::Sample {
+                percent,
+                seed: self.seed.unwrap_or_else(now),
+            },
+            None if self.quick => Depth::Quick,
+            None => Depth::Full,
+        }
+    }
 }
 
 /// What to look for, and where.

@@ -2,7 +2,7 @@
 
 use engine::exit::Exit;
 
-use super::arguments::Range;
+use super::arguments::Verified;
 use super::session::{Session, failed};
 use crate::ls;
 use crate::verify::{self, Scope};
@@ -16,12 +16,13 @@ impl Session<'_> {
         self.print(&listing, Exit::Ok)
     }
 
-    pub(super) async fn verify(&self, range: &Range) -> anyhow::Result<Exit> {
-        let range = range.range()?;
+    pub(super) async fn verify(&self, verified: &Verified) -> anyhow::Result<Exit> {
+        let range = verified.range.range()?;
         let sources = self.sources().await?;
         let scope = Scope {
             sources,
             range,
+            depth: verified.depth(),
             whole_clusters: self.global.source.is_none(),
         };
         let archive = self.archive()?;

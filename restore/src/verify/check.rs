@@ -1,10 +1,11 @@
-//! Reads one archived file back and judges it.
+//! Judges one archived file: reads it back, or only asks the store for it.
 //!
 //! Besides what reading proves by itself (see [`crate::object`]), the binlog is parsed anew, every
 //! event's CRC included, and what is found is compared with what the entry says.
 
 use engine::binlog::{Refusal, Scanner, Summary};
 use engine::exit::{Diagnose, Exit};
+use engine::store::ObjectMeta;
 use serde_json::{Map, Value};
 
 use crate::history::{ArchivedFile, StoredEntry};
@@ -33,8 +34,10 @@ pub struct Judgement {
     pub finding: Option<Finding>,
     /// Bytes of binlog that came out.
     pub plain_bytes: u64,
-    /// Bytes of the object as the entry has them.
-    pub stored_bytes: u64,
+    /// Bytes of the object that were to be read.
+    pub read_bytes: u64,
+    /// It was read back.
+    pub was_read: bool,
 }
 
 impl Suspect {
@@ -63,8 +66,36 @@ impl Suspect {
         Judgement {
             finding,
             plain_bytes,
-            stored_bytes: self.file.object.facts.size,
+            read_bytes: self.file.object.facts.size,
+            was_read: true,
         }
+    }
+
+    /// Asks the store for size and checksum, and judges those.
+    pub async fn look(self, archive: Archive) -> Judgement {
+        let outcome = match archive.store.head(self.file.key()).await {
+            Ok(Some(meta)) => self.compare(&meta),
+            Ok(None) => Err(ReadError::Missing {
+                key: self.file.key().clone(),
+            }),
+            Err(error) => Err(error.into()),
+        };
+        Judgement {
+            finding: outcome.err().map(|fault| self.finding(&fault.into())),
+            plain_bytes: 0,
+            read_bytes: 0,
+            was_read: false,
+        }
+    }
+
+    /// A store that knows no checksum says nothing about the content.
+    fn compare(&self, meta: &ObjectMeta) -> Result<(), ReadError> {
+        let facts = &self.file.object.facts;
+        self.file
+            .same("the size of the object", &meta.size, &facts.size)?;
+        let crc32c = meta.crc32c.unwrap_or(facts.crc32c);
+        self.file
+            .same("the CRC32C of the object", &crc32c, &facts.crc32c)
     }
 
     async fn read(&self, archive: &Archive, plain_bytes: &mut u64) -> Result<(), Fault> {

@@ -1,7 +1,7 @@
 //! What `verify` finds, and its report.
 
 use anstyle::{AnsiColor, Style};
-use engine::data_keys::RewrappedError;
+use engine::data_keys::{DataKeyError, RewrappedError};
 use engine::exit::{self, Diagnose, Exit};
 use engine::layout::{ObjectKey, Sequence, SourceIdentity};
 use engine::manifest::chain;
@@ -10,6 +10,8 @@ use serde::Serialize;
 use crate::entries::EntryError;
 use crate::object::ReadError;
 use crate::output::{self, REPORT_VERSION, Report, printable};
+
+use super::depth::Depth;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Yellow.on_default();
@@ -56,6 +58,8 @@ pub enum Kind {
     MissingObject,
     /// An object is not what its entry says.
     BadObject,
+    /// The key that an object was sealed with is not at hand, or may not be used. It says nothing about the object.
+    NoKey,
     /// Data keys that were wrapped anew, and are not what they should be.
     BadKeys,
     /// An object or entry that the store did not give, or a key that could not be asked for.
@@ -146,6 +150,10 @@ impl Finding {
     pub fn of_object(key: ObjectKey, error: &ReadError) -> Self {
         let kind = match error {
             ReadError::Missing { .. } => Kind::MissingObject,
+            ReadError::Key {
+                source: DataKeyError::Keyring(error),
+                ..
+            } if error.lacks_key() => Kind::NoKey,
             _ if error.exit() == Exit::Corrupt => Kind::BadObject,
             _ => Kind::Unreadable,
         };
@@ -212,6 +220,7 @@ impl Finding {
             Kind::BrokenLink => "broken chain",
             Kind::Fork => "fork",
             Kind::BadEntry | Kind::BadObject | Kind::BadKeys => "corrupt",
+            Kind::NoKey => "no key",
             Kind::Unreadable => "unreadable",
             Kind::FlawedFile | Kind::InFlight | Kind::UnknownObject => "note",
         }
@@ -225,10 +234,16 @@ pub struct Verification {
     pub report_version: u32,
     /// Where the archive lies.
     pub destination: String,
+    /// How much of each object was read.
+    pub depth: Depth,
+    /// What decided which were read, of a sample.
+    pub seed: Option<u64>,
     /// The sources that were read.
     pub sources: Vec<String>,
     /// Files that were read back whole and are right.
     pub sound_files: u64,
+    /// Files whose object is there with the size and the CRC32C of its entry, and was not read back.
+    pub present_files: u64,
     /// Files that have an entry.
     pub files: u64,
     /// Bytes of binlog that were read back.
@@ -241,12 +256,18 @@ pub struct Verification {
 
 impl Verification {
     /// An empty report.
-    pub fn new(destination: String) -> Self {
+    pub fn new(destination: String, depth: Depth) -> Self {
         Self {
             report_version: REPORT_VERSION,
             destination,
+            depth,
+            seed: match depth {
+                Depth::Sample { seed, .. } => Some(seed),
+                Depth::Full | Depth::Quick => None,
+            },
             sources: Vec::new(),
             sound_files: 0,
+            present_files: 0,
             files: 0,
             plain_bytes: 0,
             findings: Vec::new(),
@@ -265,6 +286,24 @@ impl Verification {
             .fold(Exit::Ok, Exit::graver);
         self.exit_code = exit as u8;
         exit
+    }
+}
+
+impl Verification {
+    /// How many files are as they should be, and how that is known.
+    fn judged(&self) -> String {
+        let (sound, files) = (self.sound_files, self.files);
+        let (present, read) = (self.present_files, output::bytes(self.plain_bytes));
+        match self.seed {
+            _ if self.depth == Depth::Full => {
+                format!("{sound} of {files} files are sound, {read} read back")
+            }
+            None => format!("{present} of {files} files are there, none was read back"),
+            Some(seed) => format!(
+                "{sound} of {files} files are sound, {read} read back; {present} more are there, and were not read; --seed {seed} \
+                 reads the same ones"
+            ),
+        }
     }
 }
 
@@ -297,11 +336,9 @@ impl Report for Verification {
             .count();
         let notes = self.findings.len().saturating_sub(errors);
         lines.push(format!(
-            "{}: {} of {} files are sound, {} read back; errors: {errors}, notes: {notes}\n",
+            "{}: {}; errors: {errors}, notes: {notes}\n",
             self.destination,
-            self.sound_files,
-            self.files,
-            output::bytes(self.plain_bytes),
+            self.judged(),
         ));
         lines.join("\n")
     }
