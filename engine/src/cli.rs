@@ -4,6 +4,7 @@ mod backup;
 mod companion;
 mod init;
 mod key;
+mod purge;
 mod queue;
 mod run;
 mod status;
@@ -60,6 +61,8 @@ enum Command {
     /// Record base backups, and list them
     #[command(subcommand)]
     Backup(backup::Backup),
+    /// Show which binary logs the servers may forget, and make them
+    Purge(purge::PurgeArgs),
     /// Make encryption keys
     #[command(subcommand)]
     Key(key::Key),
@@ -85,6 +88,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Status(_) => status::Status::run(&cli.global),
         Command::Queue(queue) => queue.run(&cli.global),
         Command::Backup(backup) => backup.run(&cli.global),
+        Command::Purge(purge) => purge.run(&cli.global),
         Command::Key(key) => key.run(&cli.global),
         Command::Companion(args) => companion::exec(&args),
     }

@@ -12,6 +12,7 @@
 //! Starting again is the recovery: see [`crate::reconcile`] and [`crate::queue`].
 
 mod agent;
+mod beside;
 mod clearing;
 mod destination;
 mod once;

@@ -35,6 +35,7 @@ mod migrate;
 mod open;
 mod pause;
 mod picture;
+mod server;
 mod source;
 mod status;
 #[cfg(test)]
@@ -72,6 +73,9 @@ pub use picture::{
     AgentPicture, Backlog, HEADS_PER_LANE, JobPicture, LanePicture, MAX_FILES_COUNTED,
     MAX_LANES_SHOWN, PICTURE_VERSION, Picture, Position, Recent, RoutePicture, SourcePicture,
     TroublePicture,
+};
+pub use server::{
+    ChannelReport, Errant, ExpiryReport, ServerReport, ServerState, ServerWarning, Silence,
 };
 pub use source::{Destination, DestinationId, Source, SourceId};
 pub use status::{DestinationStatus, FailingFile, MAX_FAILURES_READ, SourceStatus};

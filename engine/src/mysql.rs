@@ -3,7 +3,7 @@
 //! # Owns
 //! Every statement that gtide sends to a source's server ([`Server`]), the differences between its versions
 //! ([`Version`]), and what its answers mean: its settings ([`settings`]), the archive against its GTIDs ([`standing`]),
-//! when it will expire a file ([`expiry`]), which files it may forget ([`purge`]), when it should close the active one
+//! when it will expire a file ([`expiry`]), when it should close the active one
 //! ([`rotation`]). All but [`Server`] is pure.
 //!
 //! # Invariants
@@ -18,7 +18,6 @@
 mod answers;
 mod error;
 pub mod expiry;
-pub mod purge;
 pub mod rotation;
 mod server;
 pub mod settings;

@@ -25,6 +25,7 @@
 mod compare;
 mod error;
 pub mod events;
+mod head;
 mod lost;
 mod newcomers;
 mod pins;
@@ -35,6 +36,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 pub use self::error::WatchError;
+pub use self::head::{Head, read_head};
 pub use self::pins::{Inode, Pins, pin_closed, present_inodes};
 pub use self::release::Release;
 pub use self::server::{read_index, server_uuid};

@@ -147,6 +147,15 @@ impl Contents {
         self.transactions.take_boundaries()
     }
 
+    pub(super) fn previous_gtids_read(&self) -> Option<&GtidSet> {
+        self.previous_gtids.as_ref()
+    }
+
+    /// Whole events so far.
+    pub(super) fn events(&self) -> u64 {
+        self.events
+    }
+
     /// The summary of a file of `size` bytes, read up to `last_position`.
     pub(super) fn summary(
         mut self,

@@ -16,8 +16,12 @@ use super::changes::{Change, Lister};
 use super::contents::{Contents, Shape, Trouble};
 use super::event::{CHECKSUM_LEN, FLAG_IN_USE, FLAGS_OFFSET, HEADER_LEN, Header, kind};
 use super::{Boundary, Damage, ENCRYPTED_MAGIC, MAGIC, Refusal, Summary};
+use crate::gtid::GtidSet;
 
 pub use super::contents::{MAX_PREVIOUS_GTIDS, MAX_SMALL_EVENT};
+
+/// `FormatDescription` and `PREVIOUS_GTIDS`.
+const HEAD_EVENTS: u64 = 2;
 
 /// Reads one binlog file, pushed to it in pieces.
 ///
@@ -122,6 +126,17 @@ impl Scanner {
             self.event_start = offset;
         }
         possible
+    }
+
+    /// GTIDs in all files before this one, once they were read.
+    pub fn previous_gtids(&self) -> Option<&GtidSet> {
+        self.contents.previous_gtids_read()
+    }
+
+    /// Has nothing been pushed behind the two events that every file begins with?
+    pub fn is_at_end_of_head(&self) -> bool {
+        let between_events = matches!(&self.state, State::Header(header) if header.len == 0);
+        between_events && self.previous_gtids().is_some() && self.contents.events() == HEAD_EVENTS
     }
 
     /// The boundaries found since the last call, by ascending offset: the start of each transaction,

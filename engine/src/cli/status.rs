@@ -1,6 +1,7 @@
 //! `gtide status`: what is archived, what waits, what is in the way.
 
 mod agents;
+mod servers;
 mod sources;
 
 use clap::Args;
@@ -8,6 +9,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use self::agents::AgentRow;
+use self::servers::ServerRow;
 use self::sources::SourceRow;
 use super::{Format, Global};
 use crate::clock::{Clock, SystemClock};
@@ -28,6 +30,7 @@ struct Report {
     version: u32,
     sources: Vec<SourceRow>,
     agents: Vec<AgentRow>,
+    servers: Vec<ServerRow>,
 }
 
 /// Something that a person should know of.
@@ -49,11 +52,13 @@ impl Status {
             let troubles = ledger.troubles().await?;
             let agents = ledger.agents().await?;
             let pauses = ledger.pauses().await?;
+            let servers = ledger.servers().await?;
             let now = SystemClock.now();
             let report = Report {
                 version: REPORT_VERSION,
                 sources: sources::rows(&config, &statuses, &agents, &troubles, &pauses),
                 agents: agents::rows(&agents, &statuses, now),
+                servers: servers::rows(servers, &statuses),
             };
             match format {
                 Format::Json => super::print_json(&report)?,
@@ -67,7 +72,9 @@ impl Status {
 impl Report {
     fn findings(&self) -> impl Iterator<Item = Finding> {
         let sources = self.sources.iter().flat_map(SourceRow::findings);
-        sources.chain(self.agents.iter().flat_map(AgentRow::findings))
+        sources
+            .chain(self.agents.iter().flat_map(AgentRow::findings))
+            .chain(self.servers.iter().flat_map(ServerRow::findings))
     }
 
     fn exit(&self) -> Exit {
@@ -80,6 +87,9 @@ fn show(report: &Report, now: jiff::Timestamp) -> anyhow::Result<()> {
     super::print(&lines(&sources::table(&report.sources)))?;
     if !report.agents.is_empty() {
         super::print(&format!("\n{}", lines(&agents::table(&report.agents, now))))?;
+    }
+    if !report.servers.is_empty() {
+        super::print(&format!("\n{}", lines(&servers::table(&report.servers))))?;
     }
     for finding in report.findings() {
         exit::show(&finding.error, finding.hint.as_deref());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::spool_lock::{self, Lock, SpoolLock};
 use crate::clock::Clock;
-use crate::config::{Config, DestinationConfig, SourceConfig};
+use crate::config::{Config, DestinationConfig, PurgeConfig, SourceConfig};
 use crate::exit::{Exit, Failure};
 use crate::keyring::Keyring;
 use crate::layout::{ClusterName, SourceIdentity};
@@ -29,6 +29,7 @@ pub(super) struct Parts {
     pub(super) keyring: Arc<Keyring>,
     pub(super) spool: Spool,
     pub(super) level: i32,
+    pub(super) purge: PurgeConfig,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) destinations: Vec<Destination>,
     /// Take the last file too, when it ends in ROTATE or STOP.
@@ -108,6 +109,7 @@ impl Parts {
             keyring,
             spool,
             level: config.level,
+            purge: config.purge,
             clock,
             destinations,
             include_last,

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::beside::Beside;
 use super::destination::{Opened, serve};
 use super::outcome::Problem;
 use super::parts::{Claimed, Parts};
@@ -151,6 +152,12 @@ async fn archive(
         let trouble = Troubles::of_destination(&tenure.parts, &tenure.name, url);
         let (tenure, opened, stop) = (Arc::clone(&tenure), opened.clone(), stop.clone());
         tasks.spawn(serve(tenure, destination, trouble, opened, stop));
+    }
+    match Beside::new(Arc::clone(&tenure), config) {
+        Some(beside) => {
+            tasks.spawn(beside.run(stop.clone()));
+        }
+        None => tenure.forget_server().await,
     }
     let ended = tokio::select! {
         () = asked_to_stop.cancelled() => Ended::Stopped,

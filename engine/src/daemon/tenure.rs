@@ -106,6 +106,14 @@ impl Tenure {
         Ok(())
     }
 
+    /// The source names no server: what one said earlier is not shown any more.
+    pub(super) async fn forget_server(&self) {
+        if let Err(error) = self.parts.ledger.forget_server(self.source).await {
+            let error = exit::chain(&error);
+            tracing::info!(error, "an earlier server is shown until the next start");
+        }
+    }
+
     pub(super) fn route(&self, destination: DestinationId) -> Route {
         Route {
             source: self.source,

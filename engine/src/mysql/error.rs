@@ -125,14 +125,20 @@ impl Diagnose for MysqlError {
             Self::PasswordFile { .. } => "check `password-file`, and that this user may read it",
             Self::PasswordExposed { .. } => "chmod 600, owned by the user that gtide runs as",
             Self::Session { .. } => match self.number() {
-                Some(PRIVILEGE_MISSING | TABLE_DENIED) => "`gtide check` lists the grants that are needed",
+                Some(PRIVILEGE_MISSING | TABLE_DENIED) => {
+                    "`gtide check` lists the grants that are needed"
+                }
                 Some(_) if self.is_refusal() => {
                     "check the user in `mysql` and the password in `password-file`; `gtide check` lists the grants that are needed"
                 }
-                _ => "check that the server runs and that `mysql` names it; archiving goes on without it",
+                _ => {
+                    "check that the server runs and that `mysql` names it; archiving goes on without it"
+                }
             },
             Self::Silent { .. } => "check whether the server hangs; archiving goes on without it",
-            Self::Unsupported { .. } => "MySQL 8.0, 8.4 and 9.x are supported, and their builds by others; MariaDB is not",
+            Self::Unsupported { .. } => {
+                "MySQL 8.0, 8.4 and 9.x are supported, and their builds by others; MariaDB is not"
+            }
             Self::Answer { .. } => return None,
         };
         Some(hint.to_owned())

@@ -40,7 +40,14 @@ mod tests {
     fn there_is_danger_in_the_last_quarter() {
         let closed: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let keeps = SignedDuration::from_hours(40);
-        let after = |hours| of("binlog.000007", closed, keeps, closed + SignedDuration::from_hours(hours));
+        let after = |hours| {
+            of(
+                "binlog.000007",
+                closed,
+                keeps,
+                closed + SignedDuration::from_hours(hours),
+            )
+        };
         assert!(!after(0).in_danger && !after(29).in_danger);
         assert!(after(30).in_danger && after(41).in_danger);
         assert_eq!(after(0).at, closed + keeps);

@@ -59,7 +59,12 @@ mod tests {
 
     #[test]
     fn a_file_with_transactions_is_closed_before_they_are_too_old() {
-        let asked = looks(&[(0, "a", true), (5, "a", false), (55, "a", false), (60, "a", false)]);
+        let asked = looks(&[
+            (0, "a", true),
+            (5, "a", false),
+            (55, "a", false),
+            (60, "a", false),
+        ]);
         assert_eq!(asked, [false, false, false, true]);
     }
 
@@ -70,13 +75,23 @@ mod tests {
 
     #[test]
     fn the_server_rotated_by_itself() {
-        let asked = looks(&[(0, "a", false), (50, "b", false), (60, "b", false), (105, "b", false)]);
+        let asked = looks(&[
+            (0, "a", false),
+            (50, "b", false),
+            (60, "b", false),
+            (105, "b", false),
+        ]);
         assert_eq!(asked, [false, false, false, true]);
     }
 
     #[test]
     fn a_server_that_did_not_obey_is_not_asked_at_each_look() {
-        let asked = looks(&[(0, "a", false), (60, "a", false), (65, "a", false), (115, "a", false)]);
+        let asked = looks(&[
+            (0, "a", false),
+            (60, "a", false),
+            (65, "a", false),
+            (115, "a", false),
+        ]);
         assert_eq!(asked, [false, true, false, true]);
     }
 }

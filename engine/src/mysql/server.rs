@@ -22,7 +22,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Each statement is answered within this, or the session is given up.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// One PURGE of [`MAX_BATCH`](super::purge::MAX_BATCH_BYTES) on a slow disk.
+/// One PURGE of [`MAX_BATCH_BYTES`](crate::purge::MAX_BATCH_BYTES) on a slow disk.
 const PURGE_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// A longer password is no password.

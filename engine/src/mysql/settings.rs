@@ -201,7 +201,10 @@ const RULES: [Rule; 14] = [
         variable: "server_id",
         check: "server-id",
         judge: |value, _| match value {
-            "0" => Warn("0: no replica can connect", "SET PERSIST server_id to a number of its own"),
+            "0" => Warn(
+                "0: no replica can connect",
+                "SET PERSIST server_id to a number of its own",
+            ),
             _ => Ok("replicas can connect"),
         },
     },
@@ -210,7 +213,12 @@ const RULES: [Rule; 14] = [
 /// Every setting that matters, judged. `index` is the configured one, `files_of` the `server_uuid` in the data directory
 /// beside it.
 #[must_use]
-pub fn judge(source: &str, answers: &Answers, index: &Path, files_of: Option<Uuid>) -> Vec<Finding> {
+pub fn judge(
+    source: &str,
+    answers: &Answers,
+    index: &Path,
+    files_of: Option<Uuid>,
+) -> Vec<Finding> {
     let rules = RULES.iter().map(|rule| rule.find(source, answers));
     let mut findings: Vec<_> = rules.collect();
     findings.push(same_server(source, answers, files_of));
@@ -240,9 +248,11 @@ impl Rule {
 fn same_server(source: &str, answers: &Answers, files_of: Option<Uuid>) -> Finding {
     let check = "server-uuid";
     match (answers.server_uuid(), files_of) {
-        (Some(server), Some(files)) if server == files => {
-            Finding::ok(check, source, format!("{server}: the files are this server's"))
-        }
+        (Some(server), Some(files)) if server == files => Finding::ok(
+            check,
+            source,
+            format!("{server}: the files are this server's"),
+        ),
         (Some(server), Some(files)) => Finding::fail(
             check,
             source,
@@ -270,7 +280,10 @@ fn same_index(source: &str, answers: &Answers, index: &Path) -> Finding {
     Finding::warn(
         check,
         source,
-        format!("the server's is {said}, the configured one {}", index.display()),
+        format!(
+            "the server's is {said}, the configured one {}",
+            index.display()
+        ),
         "nothing, if both are the same file by another path (a container's, say); otherwise correct `index`",
     )
 }
@@ -331,11 +344,19 @@ mod tests {
     }
 
     fn complaints(answers: &Answers) -> Vec<(&'static str, Verdict)> {
-        let findings = judge("db1", answers, Path::new("/nowhere/index"), UUID.parse().ok());
-        let findings = findings.into_iter().filter(|finding| finding.verdict != Verdict::Ok);
+        let findings = judge(
+            "db1",
+            answers,
+            Path::new("/nowhere/index"),
+            UUID.parse().ok(),
+        );
+        let findings = findings
+            .into_iter()
+            .filter(|finding| finding.verdict != Verdict::Ok);
         let told = findings.map(|finding| (finding.check, finding.verdict));
         // There is no such file here.
-        told.filter(|(check, _)| *check != "server-log-bin-index").collect()
+        told.filter(|(check, _)| *check != "server-log-bin-index")
+            .collect()
     }
 
     #[test]
@@ -347,23 +368,92 @@ mod tests {
     fn each_setting_that_endangers_recovery_is_told() {
         for (name, value, check, verdict) in [
             ("log_bin", "OFF", "server-log-bin", Verdict::Fail),
-            ("binlog_encryption", "ON", "server-binlog-encryption", Verdict::Fail),
+            (
+                "binlog_encryption",
+                "ON",
+                "server-binlog-encryption",
+                Verdict::Fail,
+            ),
             ("gtid_mode", "OFF", "server-gtid-mode", Verdict::Warn),
-            ("gtid_mode", "ON_PERMISSIVE", "server-gtid-mode", Verdict::Warn),
-            ("enforce_gtid_consistency", "WARN", "server-gtid-consistency", Verdict::Warn),
-            ("binlog_format", "MIXED", "server-binlog-format", Verdict::Warn),
-            ("binlog_row_image", "MINIMAL", "server-row-image", Verdict::Warn),
-            ("binlog_checksum", "NONE", "server-binlog-checksum", Verdict::Warn),
+            (
+                "gtid_mode",
+                "ON_PERMISSIVE",
+                "server-gtid-mode",
+                Verdict::Warn,
+            ),
+            (
+                "enforce_gtid_consistency",
+                "WARN",
+                "server-gtid-consistency",
+                Verdict::Warn,
+            ),
+            (
+                "binlog_format",
+                "MIXED",
+                "server-binlog-format",
+                Verdict::Warn,
+            ),
+            (
+                "binlog_row_image",
+                "MINIMAL",
+                "server-row-image",
+                Verdict::Warn,
+            ),
+            (
+                "binlog_checksum",
+                "NONE",
+                "server-binlog-checksum",
+                Verdict::Warn,
+            ),
             ("sync_binlog", "1000", "server-sync-binlog", Verdict::Warn),
-            ("innodb_flush_log_at_trx_commit", "2", "server-redo-flush", Verdict::Warn),
-            ("max_binlog_size", "4096", "server-binlog-size", Verdict::Warn),
-            ("binlog_expire_logs_seconds", "0", "server-expiry", Verdict::Warn),
-            ("binlog_expire_logs_seconds", "3600", "server-expiry", Verdict::Warn),
-            ("binlog_expire_logs_auto_purge", "OFF", "server-expiry", Verdict::Warn),
-            ("performance_schema", "OFF", "server-performance-schema", Verdict::Warn),
-            ("server_uuid", "00000000-0000-0000-0000-000000000001", "server-uuid", Verdict::Fail),
+            (
+                "innodb_flush_log_at_trx_commit",
+                "2",
+                "server-redo-flush",
+                Verdict::Warn,
+            ),
+            (
+                "max_binlog_size",
+                "4096",
+                "server-binlog-size",
+                Verdict::Warn,
+            ),
+            (
+                "binlog_expire_logs_seconds",
+                "0",
+                "server-expiry",
+                Verdict::Warn,
+            ),
+            (
+                "binlog_expire_logs_seconds",
+                "3600",
+                "server-expiry",
+                Verdict::Warn,
+            ),
+            (
+                "binlog_expire_logs_auto_purge",
+                "OFF",
+                "server-expiry",
+                Verdict::Warn,
+            ),
+            (
+                "performance_schema",
+                "OFF",
+                "server-performance-schema",
+                Verdict::Warn,
+            ),
+            (
+                "server_uuid",
+                "00000000-0000-0000-0000-000000000001",
+                "server-uuid",
+                Verdict::Fail,
+            ),
         ] {
-            assert_eq!(complaints(&with(name, value)), [(check, verdict)], "{name} = {value}");
+            assert_eq!(
+                complaints(&with(name, value)),
+                [(check, verdict)],
+                "{name} = {value}"
+            );
         }
     }
 
@@ -382,8 +472,13 @@ mod tests {
             applier_error: String::new(),
             lag_micros: None,
         });
-        assert_eq!(complaints(&answers), [("server-replica-updates", Verdict::Fail)]);
-        answers.variables.insert("log_slave_updates".to_owned(), "ON".to_owned());
+        assert_eq!(
+            complaints(&answers),
+            [("server-replica-updates", Verdict::Fail)]
+        );
+        answers
+            .variables
+            .insert("log_slave_updates".to_owned(), "ON".to_owned());
         assert_eq!(complaints(&answers), [], "by its older name");
     }
 }

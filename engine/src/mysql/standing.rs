@@ -19,7 +19,12 @@ pub struct Standing {
 /// `before` and `after` are the archive's set before and after the server was asked: what was archived before must be
 /// executed, and what is purged now must have been archived by now.
 #[must_use]
-pub fn compare(before: &GtidSet, executed: &GtidSet, purged: &GtidSet, after: &GtidSet) -> Standing {
+pub fn compare(
+    before: &GtidSet,
+    executed: &GtidSet,
+    purged: &GtidSet,
+    after: &GtidSet,
+) -> Standing {
     Standing {
         waiting: executed.subtract(after),
         purged_unarchived: purged.subtract(after),

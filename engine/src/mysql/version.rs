@@ -15,7 +15,7 @@ pub struct Version {
 const NEW_WORDS: Version = Version::new(8, 2, 0);
 
 /// The first that is supported: older ones have another `PREVIOUS_GTIDS` life cycle and no commit timestamps.
-pub const OLDEST: Version = Version::new(8, 0, 1);
+pub(super) const OLDEST: Version = Version::new(8, 0, 1);
 
 impl Version {
     /// The three numbers.

@@ -12,7 +12,9 @@ fn now() -> Timestamp {
 }
 
 fn set(last: u64) -> GtidSet {
-    format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-{last}").parse().unwrap()
+    format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-{last}")
+        .parse()
+        .unwrap()
 }
 
 /// `count` files with ten transactions each, all archived and old; the last one is active.
@@ -44,7 +46,10 @@ fn kept(files: &[Candidate], readers: &Readers) -> Vec<Option<Reason>> {
 
 #[test]
 fn all_but_the_active_file_go_when_nobody_needs_them() {
-    assert_eq!(kept(&files(3), &readers(3)), [None, None, Some(Reason::Active)]);
+    assert_eq!(
+        kept(&files(3), &readers(3)),
+        [None, None, Some(Reason::Active)]
+    );
     assert_eq!(kept(&files(1), &readers(1)), [Some(Reason::Active)]);
     assert_eq!(kept(&[], &readers(1)), []);
 }
@@ -103,7 +108,10 @@ fn a_replica_that_cannot_be_asked_may_lack_anything() {
     readers.replicas = vec![("db2".to_owned(), Ok(set(99)))];
     let mut files = files(4);
     files[0].gtids = None;
-    assert!(matches!(kept(&files, &readers)[0], Some(Reason::Unknown { .. })));
+    assert!(matches!(
+        kept(&files, &readers)[0],
+        Some(Reason::Unknown { .. })
+    ));
 }
 
 #[test]
@@ -114,16 +122,28 @@ fn young_files_stay_and_so_do_those_whose_age_is_unknown_or_in_the_future() {
     files[3].closed = Some(now() + SignedDuration::from_hours(9));
     let kept = kept(&files, &readers(5));
     assert_eq!(kept[0], None);
-    assert!(kept[1..4].iter().all(|reason| *reason == Some(Reason::Young)));
+    assert!(
+        kept[1..4]
+            .iter()
+            .all(|reason| *reason == Some(Reason::Young))
+    );
 }
 
 #[test]
 fn a_batch_is_bounded_in_files_and_in_bytes() {
-    let many = plan(&files(MAX_BATCH_FILES as u64 + 51), &readers(9999), KEEP, now());
+    let many = plan(
+        &files(MAX_BATCH_FILES as u64 + 51),
+        &readers(9999),
+        KEEP,
+        now(),
+    );
     let cut = batches(&many);
     let counts: Vec<_> = cut.iter().map(|batch| batch.files).collect();
     assert_eq!(counts, [MAX_BATCH_FILES, 50]);
-    assert_eq!(cut[0].up_to, "binlog.000201", "the first that stays for now");
+    assert_eq!(
+        cut[0].up_to, "binlog.000201",
+        "the first that stays for now"
+    );
     assert_eq!(cut[1].up_to, "binlog.000251", "the active file");
 
     let mut large = files(4);
@@ -142,17 +162,18 @@ fn a_file() -> impl Strategy<Value = Candidate> {
         1 => Just(Archived::No),
         1 => Just(Archived::Changed),
     ];
-    let age = prop_oneof![6 => Just(Some(120i64)), 1 => (-60i64..180).prop_map(Some), 1 => Just(None)];
-    (archived, age, 0u64..MAX_BATCH_BYTES, any::<bool>()).prop_map(|(archived, age, size, known)| {
-        Candidate {
+    let age =
+        prop_oneof![6 => Just(Some(120i64)), 1 => (-60i64..180).prop_map(Some), 1 => Just(None)];
+    (archived, age, 0u64..MAX_BATCH_BYTES, any::<bool>()).prop_map(
+        |(archived, age, size, known)| Candidate {
             sequence: Sequence(0),
             file_name: String::new(),
             size,
             closed: age.map(|minutes| now() - SignedDuration::from_mins(minutes)),
             archived,
             gtids: known.then(GtidSet::new),
-        }
-    })
+        },
+    )
 }
 
 fn an_index() -> impl Strategy<Value = Vec<Candidate>> {
@@ -176,7 +197,10 @@ fn some_readers() -> impl Strategy<Value = Readers> {
     let replicas = prop::collection::vec(replica, 0..3);
     (prop::option::of(1u64..13), replicas).prop_map(|(open, replicas)| Readers {
         lowest_open: open.map(Sequence),
-        replicas: replicas.into_iter().map(|set| ("r".to_owned(), set)).collect(),
+        replicas: replicas
+            .into_iter()
+            .map(|set| ("r".to_owned(), set))
+            .collect(),
     })
 }
 

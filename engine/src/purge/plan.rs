@@ -103,7 +103,12 @@ pub struct Verdict {
 
 /// Judges each file, in order. The last one is the active file.
 #[must_use]
-pub fn plan(files: &[Candidate], readers: &Readers, keep: Duration, now: Timestamp) -> Vec<Verdict> {
+pub fn plan(
+    files: &[Candidate],
+    readers: &Readers,
+    keep: Duration,
+    now: Timestamp,
+) -> Vec<Verdict> {
     let mut is_blocked = false;
     let last = files.len().saturating_sub(1);
     let mut verdicts = Vec::with_capacity(files.len());
@@ -140,7 +145,11 @@ fn reason(file: &Candidate, readers: &Readers, keep: Duration, now: Timestamp) -
             return Some(Reason::Unknown { what });
         }
     }
-    if let Some(reason) = readers.replicas.iter().find_map(|replica| lacking(file, replica)) {
+    if let Some(reason) = readers
+        .replicas
+        .iter()
+        .find_map(|replica| lacking(file, replica))
+    {
         return Some(reason);
     }
     let age = file.closed.map(|closed| now.duration_since(closed));
@@ -149,7 +158,10 @@ fn reason(file: &Candidate, readers: &Readers, keep: Duration, now: Timestamp) -
     age.is_none_or(|age| age < keep).then_some(Reason::Young)
 }
 
-fn lacking(file: &Candidate, (replica, received): &(String, Result<GtidSet, String>)) -> Option<Reason> {
+fn lacking(
+    file: &Candidate,
+    (replica, received): &(String, Result<GtidSet, String>),
+) -> Option<Reason> {
     let unknown = |what: String| Some(Reason::Unknown { what });
     match (received, &file.gtids) {
         (Err(error), _) => unknown(format!("{replica}: {error}")),
