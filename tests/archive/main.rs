@@ -27,5 +27,6 @@ mod live;
 mod rebuild;
 mod refused;
 mod seal_memory;
+mod server;
 mod sources;
 mod standby;

@@ -38,6 +38,7 @@ pub use lab::lab_program;
 pub use moto::Moto;
 pub use mysqld::Mysqld;
 pub use pgbouncer::PgBouncer;
+pub use port::free_port;
 pub use postgres::Postgres;
 pub use process::{Process, tail, wait_until};
 pub use proxy::{Act, Proxy, Rule, Seen};
