@@ -1,6 +1,7 @@
 //! The command line of `gtide`.
 
 mod backup;
+mod check;
 mod companion;
 mod init;
 mod key;
@@ -53,6 +54,8 @@ enum Command {
     Init(init::Init),
     /// Archive closed binary logs, as a daemon or once
     Run(run::Run),
+    /// Prove that everything between here and a first archived file works
+    Check(check::Check),
     /// Show what is archived, what waits, and what is in the way
     Status(status::Status),
     /// Show what waits, try it again now, stop it and let it go on
@@ -85,6 +88,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Init(init) => init.run(&cli.global),
         Command::Run(run) => run.run(&cli.global),
+        Command::Check(_) => check::Check::run(&cli.global),
         Command::Status(_) => status::Status::run(&cli.global),
         Command::Queue(queue) => queue.run(&cli.global),
         Command::Backup(backup) => backup.run(&cli.global),

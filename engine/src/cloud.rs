@@ -11,7 +11,26 @@ pub(crate) mod aws;
 pub(crate) mod google;
 mod renewed;
 
+use jiff::Timestamp;
 use url::Url;
+
+/// How long credentials last, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// There are none, or none were needed yet.
+    None,
+    /// They do not say that they end.
+    Unending,
+    /// They have an end.
+    Until {
+        /// When they end.
+        expires: Timestamp,
+        /// From when on new ones are asked for.
+        renewed_from: Timestamp,
+    },
+    /// They are renewed by their provider's library, which does not tell when they end.
+    Untold,
+}
 
 /// A setting that names an account or a service cannot be meant.
 #[derive(Debug, thiserror::Error)]

@@ -122,6 +122,8 @@ pub(crate) fn diagnose(error: &anyhow::Error) -> (Exit, Option<String>) {
         #[cfg(feature = "daemon")]
         crate::pipeline::PipelineError,
         #[cfg(feature = "daemon")]
+        crate::pipeline::seal::SealError,
+        #[cfg(feature = "daemon")]
         crate::queue::OwnershipError,
         #[cfg(feature = "daemon")]
         crate::queue::QueueError,

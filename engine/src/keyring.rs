@@ -31,6 +31,7 @@ pub use self::error::{KeyringError, Refusal};
 pub use self::file::{MAX_KEY_FILE, create_key_file};
 use self::google::GoogleKey;
 use crate::archive::{DataKey, KeyEncryptionKey, KeyId, ObjectIdentity, SealingKey, WrappedKey};
+use crate::cloud::Lifetime;
 use crate::config::EncryptionConfig;
 use crate::layout::{ClusterName, Sequence, SourceIdentity};
 use crate::retry::RetryClass;
@@ -101,6 +102,13 @@ impl Keyring {
     /// The key that seals new objects: the id of a key file, the reference of a service's key.
     pub fn current(&self) -> String {
         self.keys().current.label()
+    }
+
+    /// How long the credentials last by which each key's service was asked last, by the key's name. Asks nobody.
+    pub fn credentials(&self) -> Vec<(String, Lifetime)> {
+        let keys = self.keys();
+        let lifetimes = keys.all().map(|key| (key.label(), key.credentials()));
+        lifetimes.collect()
     }
 
     /// A fresh data key for one attempt at one object.
@@ -243,6 +251,14 @@ impl Key {
             Self::File(key) => key.id().to_string(),
             Self::Aws(key) => key.to_string(),
             Self::Google(key) => key.to_string(),
+        }
+    }
+
+    fn credentials(&self) -> Lifetime {
+        match self {
+            Self::File(_) => Lifetime::None,
+            Self::Aws(key) => key.credentials(),
+            Self::Google(key) => key.credentials(),
         }
     }
 

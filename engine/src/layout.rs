@@ -6,6 +6,7 @@
 //! ```text
 //! <cluster>/gtide.json                                              layout version
 //! <cluster>/base/<id>.json                                          base backup record
+//! <cluster>/check/<uuid>                                            a probe of `gtide check`, soon gone
 //! <cluster>/<server_uuid>/<incarnation>/log/0000000123.gtb          archive object
 //! <cluster>/<server_uuid>/<incarnation>/manifest/0000000123.json    manifest entry
 //! <cluster>/<server_uuid>/<incarnation>/keys/<first>-<last>-<key>.json   data keys that were wrapped anew
@@ -21,8 +22,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+mod probe;
 mod rewrapped;
 
+pub use probe::ProbeKey;
 pub use rewrapped::RewrappedName;
 
 /// Digits of a sequence in a key. MySQL's last sequence is 2^31 - 1, which has ten

@@ -40,6 +40,7 @@ mod source;
 mod status;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trial;
 mod trouble;
 mod upload;
 
@@ -79,6 +80,7 @@ pub use server::{
 };
 pub use source::{Destination, DestinationId, Source, SourceId};
 pub use status::{DestinationStatus, FailingFile, MAX_FAILURES_READ, SourceStatus};
+pub use trial::Found;
 pub use trouble::{Trouble, TroubleScope};
 pub use upload::Upload;
 

@@ -7,11 +7,13 @@
 //! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`base_backup`] [`layout`] [`server_address`] [`digest`] [`retry`] [`exit`] [`finding`] | |
 //! | 1 I/O edge | [`store`] [`keyring`] [`data_keys`] [`clock`] [`durable_fs`] [`cloud`] [`config`] [`terminal`] | |
 //! | 2 state | `ledger` | `ledger` |
-//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `mysql` `purge` `daemon` `cli` `failpoint` | `daemon` |
+//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `mysql` `purge` `daemon` `check` `cli` `failpoint` | `daemon` |
 
 pub mod archive;
 pub mod base_backup;
 pub mod binlog;
+#[cfg(feature = "daemon")]
+pub mod check;
 #[cfg(feature = "daemon")]
 pub mod cli;
 pub mod clock;

@@ -22,6 +22,7 @@
 mod admission;
 mod error;
 mod expectation;
+mod trial;
 mod usage;
 mod writer;
 
@@ -36,6 +37,7 @@ use self::admission::Admission;
 pub use self::admission::{ADMISSION_POLL, FULL_PAUSE_MAX, Need, Room};
 use self::error::io_error;
 pub use self::error::{SpoolError, is_full};
+pub use self::trial::Room as DiskRoom;
 pub use self::usage::{Paused, SpoolUsage};
 pub use self::writer::Writer;
 use crate::archive::ObjectIdentity;
@@ -142,21 +144,25 @@ impl Spool {
                 Ok(Pin::Held)
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => same_file(&pin, file),
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(Pin::Impossible {
-                reason: format!(
-                    "{} is on another filesystem than {}",
-                    self.dir.display(),
-                    file.display()
-                ),
-            }),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Pin::Impossible {
-                reason: format!(
-                    "link {}: {error} (fs.protected_hardlinks: run as the files' owner)",
-                    file.display()
-                ),
-            }),
-            Err(error) => Err(io_error("pin", file)(error)),
+            Err(error) => self.refused(file, error),
         }
+    }
+
+    /// What a link that was refused means.
+    fn refused(&self, file: &Path, error: io::Error) -> Result<Pin, SpoolError> {
+        let reason = match error.kind() {
+            io::ErrorKind::CrossesDevices => format!(
+                "{} is on another filesystem than {}",
+                self.dir.display(),
+                file.display()
+            ),
+            io::ErrorKind::PermissionDenied => format!(
+                "link {}: {error} (fs.protected_hardlinks: run as the files' owner)",
+                file.display()
+            ),
+            _ => return Err(io_error("pin", file)(error)),
+        };
+        Ok(Pin::Impossible { reason })
     }
 
     /// The path to read a file from: its pin if there is one, else the server's own.

@@ -4,7 +4,7 @@
 //! Keys and bytes, nothing of their meaning. Every key is relative to the prefix in the store's URL.
 //!
 //! # Invariants
-//! - **Objects are immutable.** No call overwrites or deletes an object; creation is conditional on the
+//! - **Objects are immutable.** No call overwrites an object, nor deletes one that is not a probe ([`ProbeKey`]); creation is conditional on the
 //!   key being free, decided by the store, not by a look beforehand. Two writers: exactly one wins.
 //! - **Bytes are checked on both sides.** Whatever is sent carries its CRC32C and is refused by the store
 //!   when it does not fit; [`head`](ObjectStore::head) reports the store's own CRC32C of the whole object.
@@ -38,7 +38,8 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::layout::ObjectKey;
+use crate::cloud::Lifetime;
+use crate::layout::{ObjectKey, ProbeKey};
 
 mod bandwidth;
 #[cfg(any(test, feature = "testing"))]
@@ -54,6 +55,7 @@ mod upload;
 pub use bandwidth::{Bandwidth, LEAST_FOR_EACH};
 pub use error::{Operation, ServiceFailure, StoreError};
 use location::Location;
+pub use upload::part_size;
 
 /// The longest key, prefix included, in bytes (S3 user guide, "Naming Amazon S3 objects"; the same at GCS).
 pub const MAX_KEY_LEN: usize = 1024;
@@ -311,6 +313,25 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// Those of the service.
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<PendingUpload>, StoreError>;
+
+    /// Deletes a probe. That nothing is there is no error. Where objects have versions, the older one stays.
+    ///
+    /// # Errors
+    /// Those of the service; an identity that may not delete is a good one for an archive.
+    async fn remove_probe(&self, probe: &ProbeKey) -> Result<(), StoreError>;
+
+    /// What time the service says that it is, to the second; `None` where there is nobody but this machine to ask.
+    ///
+    /// # Errors
+    /// Those of a listing.
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
+    /// How long the credentials last that were used last. Asks nobody.
+    fn credentials(&self) -> Lifetime {
+        Lifetime::None
+    }
 
     /// The size of every part but the last for an object of `size` bytes: the same for the same size,
     /// at least 8 MiB, and at most 10,000 parts.

@@ -9,12 +9,15 @@
     reason = "a test ends with a panic when its ground gives way"
 )]
 
+#[path = "../archiver/mod.rs"]
+mod archiver;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod running;
 mod workspace;
 
 mod adopt;
+mod check;
 mod clock;
 mod copies;
 mod destinations;

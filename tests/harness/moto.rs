@@ -4,6 +4,8 @@
 //! `InvalidCiphertextException` or `IncorrectKeyException`: what those refusals become is tested with canned answers. A
 //! key that it was told of is gone when it ends.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -34,7 +36,9 @@ impl Moto {
             .unwrap();
         let credentials =
             "[default]\naws_access_key_id = tester\naws_secret_access_key = testers-secret\n";
-        std::fs::write(dir.path().join("credentials"), credentials).unwrap();
+        let path = dir.path().join("credentials");
+        std::fs::write(&path, credentials).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         let port = free_port();
         let process = serve(port, dir.path());
         Self { port, process, dir }

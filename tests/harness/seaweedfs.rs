@@ -3,8 +3,10 @@
 //! Tests get an identity that is no admin: with an admin's, a bucket appears when it is written to.
 
 use std::fmt::Write as _;
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -56,9 +58,9 @@ impl SeaweedFs {
         let [master, volume, filer, s3_port] = free_ports();
         let config = dir.path().join("s3.json");
         std::fs::write(&config, identities()).unwrap();
-        let credentials =
-            "[default]\naws_access_key_id = tester\naws_secret_access_key = testers-secret\n";
-        std::fs::write(dir.path().join("credentials"), credentials).unwrap();
+        for (file, identity) in [("credentials", "tester"), ("readers-credentials", "reader")] {
+            write_credentials(&dir.path().join(file), identity);
+        }
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
         let log = dir.path().join("log");
@@ -116,10 +118,24 @@ impl SeaweedFs {
         self.dir.path().join("credentials")
     }
 
+    /// The same with an identity that may read and list, and nothing else.
+    pub fn readers_credentials_file(&self) -> PathBuf {
+        self.dir.path().join("readers-credentials")
+    }
+
     /// The server's log.
     pub fn log(&self) -> PathBuf {
         self.dir.path().join("log")
     }
+}
+
+/// A shared credentials file, as private as one should be.
+fn write_credentials(path: &Path, identity: &str) {
+    let text = format!(
+        "[default]\naws_access_key_id = {identity}\naws_secret_access_key = {identity}s-secret\n"
+    );
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
 }
 
 /// Through the server's own shell, which asks for no identity.
@@ -171,13 +187,19 @@ fn identities() -> String {
         )
     };
     let bucket = SeaweedFs::BUCKET;
-    let may: Vec<String> = ["Read", "Write", "List"]
-        .iter()
-        .map(|action| format!("{action}:{bucket}"))
-        .collect();
-    let may: Vec<&str> = may.iter().map(String::as_str).collect();
-    let (admin, tester) = (identity("admin", &["Admin"]), identity("tester", &may));
-    format!(r#"{{"identities": [{admin}, {tester}]}}"#)
+    let in_bucket = |actions: &[&str]| -> Vec<String> {
+        let actions = actions.iter();
+        actions.map(|action| format!("{action}:{bucket}")).collect()
+    };
+    let of = |name: &str, actions: &[&str]| {
+        let actions = in_bucket(actions);
+        let actions: Vec<&str> = actions.iter().map(String::as_str).collect();
+        identity(name, &actions)
+    };
+    let tester = of("tester", &["Read", "Write", "List"]);
+    let reader = of("reader", &["Read", "List"]);
+    let admin = identity("admin", &["Admin"]);
+    format!(r#"{{"identities": [{admin}, {tester}, {reader}]}}"#)
 }
 
 /// Any HTTP answer will do.

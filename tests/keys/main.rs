@@ -21,6 +21,7 @@ mod workspace;
 
 mod aws;
 mod canned;
+mod check;
 mod google;
 mod renewal;
 mod rewrap;

@@ -99,7 +99,7 @@ impl Init {
                 key.display()
             );
         }
-        anstream::eprintln!("Next: gtide --config {} run --once", path.display());
+        anstream::eprintln!("Next: gtide --config {} check", path.display());
         Ok(Exit::Ok)
     }
 

@@ -24,7 +24,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::SettingsError;
+use super::{Lifetime, SettingsError};
 
 /// Tokens last an hour.
 const RENEW_AFTER: Duration = Duration::from_mins(50);
@@ -143,6 +143,18 @@ impl Renewed {
     /// Makes the next request ask for credentials anew.
     pub(crate) fn renew(&self) {
         self.0.is_refused.store(true, Ordering::Relaxed);
+    }
+
+    /// How long the ones last that were given last.
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        if self.0.source == Source::Anonymous {
+            return Lifetime::None;
+        }
+        // Held while they are asked for.
+        match self.0.current.try_lock() {
+            Ok(current) if current.is_none() => Lifetime::None,
+            _ => Lifetime::Untold,
+        }
     }
 
     /// The headers that a request needs.

@@ -19,6 +19,9 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use jiff::Timestamp;
+
+use super::Lifetime;
 
 /// Credentials that do not say when they expire are read again after this time: a file may have been replaced.
 const LOOK_AGAIN: Duration = Duration::from_mins(15);
@@ -95,6 +98,22 @@ impl Renewed {
     /// Makes the next request ask for credentials anew: the service refused those that it was given.
     pub(crate) fn refuse(&self) {
         self.0.is_refused.store(true, Ordering::Relaxed);
+    }
+
+    /// How long the ones last that were given last.
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        let current = self.0.current();
+        let Some(current) = current.as_ref() else {
+            return Lifetime::None;
+        };
+        let expires = current.credentials.expiry().map(Timestamp::try_from);
+        match (expires, Timestamp::try_from(current.renew_at)) {
+            (Some(Ok(expires)), Ok(renewed_from)) => Lifetime::Until {
+                expires,
+                renewed_from,
+            },
+            _ => Lifetime::Unending,
+        }
     }
 
     async fn get(self) -> Result<Credentials, CredentialsError> {

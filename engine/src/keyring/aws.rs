@@ -26,8 +26,8 @@ use zeroize::Zeroizing;
 use super::error::{KeyringError, Refusal};
 use super::{ATTEMPT_TIMEOUT, ATTEMPTS, CONNECT_TIMEOUT, ServiceSettings};
 use crate::archive::{DataKey, KeyId, ObjectIdentity, SealingKey, WrappedKey};
-use crate::cloud::SettingsError;
 use crate::cloud::aws::{Account, Patience, Renewed, Settings};
+use crate::cloud::{Lifetime, SettingsError};
 
 /// What a key id of this service begins with.
 pub(super) const SCHEME: &str = "aws-kms";
@@ -124,6 +124,12 @@ impl AwsKey {
             .await
             .map_err(|error| self.failed(action, error))?;
         self.secret(action, answer.plaintext)
+    }
+
+    /// How long the credentials last that were used last.
+    pub(super) fn credentials(&self) -> Lifetime {
+        let opened = self.opened.get();
+        opened.map_or(Lifetime::None, |(_, credentials)| credentials.lifetime())
     }
 
     async fn client(&self) -> Result<Client, KeyringError> {

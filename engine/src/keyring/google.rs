@@ -29,8 +29,8 @@ use super::{ATTEMPT_TIMEOUT, ATTEMPTS, CONNECT_TIMEOUT, ServiceSettings};
 use crate::archive::{
     ArchiveError, DataKey, KeyId, ObjectIdentity, SealingKey, WrappedKey, associated_data,
 };
-use crate::cloud::check_endpoint;
 use crate::cloud::google::{Renewed, Source};
+use crate::cloud::{Lifetime, check_endpoint};
 use crate::retry::RetryClass;
 
 /// What a key id of this service begins with.
@@ -127,6 +127,11 @@ fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Zeroizing<String>
 }
 
 impl GoogleKey {
+    /// How long the credentials last that were used last.
+    pub(super) fn credentials(&self) -> Lifetime {
+        self.credentials.lifetime()
+    }
+
     /// Nothing is asked yet.
     pub(super) fn new(name: &str, settings: ServiceSettings<'_>) -> Result<Self, KeyringError> {
         let endpoint = settings.endpoint.unwrap_or(GOOGLE);

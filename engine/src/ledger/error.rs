@@ -51,6 +51,14 @@ pub enum LedgerError {
         /// The migration that is missing or differs.
         version: i64,
     },
+    /// The schema is an older one.
+    #[error("{database} is of an older version of gtide: {missing} migrations are to be run")]
+    Older {
+        /// The database's name.
+        database: String,
+        /// How many.
+        missing: usize,
+    },
     /// The database file or its folder.
     #[error("{doing} {}", path.display())]
     File {
@@ -178,7 +186,8 @@ impl Diagnose for LedgerError {
             Self::Url { .. }
             | Self::Missing { .. }
             | Self::Foreign { .. }
-            | Self::OtherVersion { .. } => Exit::Usage,
+            | Self::OtherVersion { .. }
+            | Self::Older { .. } => Exit::Usage,
             Self::File { .. } => Exit::Transient,
             Self::Database { source, .. } => source.exit(),
             Self::Damaged { .. } => Exit::Corrupt,
@@ -195,6 +204,9 @@ impl Diagnose for LedgerError {
                 "run `gtide run` first, or name the right --config; its relative paths are relative to itself"
             }
             Self::Foreign { .. } => "name another one in [queue] database",
+            Self::Older { .. } => {
+                "`gtide run` of this version migrates it; end the archivers of the older one first"
+            }
             Self::OtherVersion { .. } => "use the version of gtide that wrote it, or a newer one",
             Self::File { .. } => {
                 "check that the folder exists and belongs to the user that runs gtide"

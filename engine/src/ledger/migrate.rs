@@ -52,6 +52,16 @@ impl History {
         )
     }
 
+    /// How many are still to be run, where those that were are the first of these.
+    fn lacks(&self, applied: &[Applied]) -> Option<usize> {
+        let known: Vec<_> = self.migrations.iter().collect();
+        let begins = applied.len() < known.len()
+            && (known.iter().zip(applied)).all(|(known, (version, sum))| {
+                known.version == *version && *known.checksum == **sum
+            });
+        begins.then(|| known.len() - applied.len())
+    }
+
     fn is_fulfilled_by(&self, applied: &[Applied]) -> bool {
         let known = self.migrations.iter();
         known.map(|m| (m.version, &*m.checksum)).eq(applied
@@ -103,6 +113,10 @@ impl Ledger {
         };
         if history.is_fulfilled_by(&applied) {
             return Ok(());
+        }
+        if let Some(missing) = history.lacks(&applied) {
+            let database = self.name().to_owned();
+            return Err(LedgerError::Older { database, missing });
         }
         let newest = applied.last().map_or(0, |(version, _)| *version);
         Err(self.other_version(newest))

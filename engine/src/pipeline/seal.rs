@@ -16,6 +16,7 @@
 
 mod blocks;
 mod error;
+mod trial;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -26,7 +27,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::blocks::Blocks;
 pub use self::error::{SealError, UNSTABLE_RETRY};
-use crate::archive::{ObjectFacts, ObjectIdentity, ObjectWriter, SealingKey};
+pub use self::trial::{Trial, try_sealing};
+use crate::archive::{
+    MAX_BLOCK_PLAIN, MAX_BLOCK_SEALED, ObjectFacts, ObjectIdentity, ObjectWriter, SealingKey,
+};
+use crate::binlog::scanner::MAX_PREVIOUS_GTIDS;
 use crate::binlog::{Scanner, Summary};
 use crate::digest::{Digest, Hasher};
 use crate::failpoint::failpoint;
@@ -35,6 +40,12 @@ use crate::spool::Spool;
 
 /// Bytes asked of the kernel at once.
 const READ_SIZE: usize = 256 * 1024;
+
+/// What sealing one file takes at most, in bytes, beside the compressor's own memory ([`Trial::compressor_bytes`]) and
+/// the index (some 100 bytes for each block): the block that is gathered, the one that is held back compressed, what is
+/// read at once, and the largest event that is kept whole.
+pub const MEMORY: u64 =
+    (MAX_BLOCK_PLAIN + MAX_BLOCK_SEALED + READ_SIZE) as u64 + MAX_PREVIOUS_GTIDS as u64;
 
 /// A sealed file: its object lies whole in the spool. Stored in the ledger: additive changes only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,6 +40,7 @@ pub async fn all(connect: Connect<'_>, prefix: &str) {
     objects::reading_all_is_bounded(&at("bounded")).await;
     objects::odd_keys_survive(&at("odd keys")).await;
     objects::impossible_keys_are_refused(&at("impossible")).await;
+    objects::a_probe_can_be_removed(&at("probe")).await;
     listings::listings_are_complete_and_ordered(&at("listing")).await;
     listings::listings_order_by_bytes_within_a_folder(&at("order")).await;
     listings::folders_are_listed(&at("folders")).await;

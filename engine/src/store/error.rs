@@ -25,6 +25,7 @@ pub enum Operation {
     CompleteUpload,
     AbortUpload,
     ListUploads,
+    Remove,
 }
 
 impl fmt::Display for Operation {
@@ -40,6 +41,7 @@ impl fmt::Display for Operation {
             Self::CompleteUpload => "complete upload of",
             Self::AbortUpload => "abort upload of",
             Self::ListUploads => "list uploads of",
+            Self::Remove => "remove",
         })
     }
 }

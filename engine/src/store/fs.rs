@@ -40,7 +40,7 @@ use super::{
     ByteStream, ListedObject, ObjectMeta, ObjectStore, Operation, Part, PartReceipt, PendingUpload,
     StoreError, UploadFacts, UploadId,
 };
-use crate::layout::ObjectKey;
+use crate::layout::{ObjectKey, ProbeKey};
 
 /// Entries of a listing that are fetched at a time, as many as on S3.
 const LIST_PAGE: usize = 1000;
@@ -218,6 +218,11 @@ impl ObjectStore for FsStore {
             staging::abort(tree, key, &id)
         })
         .await
+    }
+
+    async fn remove_probe(&self, probe: &ProbeKey) -> Result<(), StoreError> {
+        self.on_key(Operation::Remove, probe.key(), Tree::remove)
+            .await
     }
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<PendingUpload>, StoreError> {

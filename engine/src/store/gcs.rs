@@ -46,6 +46,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use google_cloud_gax::retry_policy::NeverRetry;
+use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode};
 use url::Url;
@@ -59,7 +60,8 @@ use super::{
     ByteStream, Limits, ListedObject, ObjectMeta, ObjectStore, Operation, Part, PartReceipt,
     PendingUpload, StoreConfig, StoreError, UploadFacts, UploadId, UploadKind,
 };
-use crate::layout::ObjectKey;
+use crate::cloud::Lifetime;
+use crate::layout::{ObjectKey, ProbeKey};
 
 /// Attempts of one request, the first included; of an upload, those in a row that bring it nowhere.
 const ATTEMPTS: u32 = 3;
@@ -167,6 +169,22 @@ impl GcsStore {
         }))
     }
 
+    async fn remove(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let failing = self.failing(Operation::Remove, key);
+        let name = self.bucket.full_key(key);
+        let url = self.objects_url(&format!("/{}", utf8_percent_encode(&name, IN_A_PATH)))?;
+        retry::attempts(|| async {
+            let request = self.connection.request(Method::DELETE, &url);
+            let answer = self.connection.authorized(request, &failing).await?;
+            match answer.status {
+                StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
+                StatusCode::NOT_FOUND if !answer.names_the_bucket() => Ok(()),
+                _ => Err(self.connection.refusal(&failing, &answer)),
+            }
+        })
+        .await
+    }
+
     /// What an error of Google's crate means.
     fn refused(&self, failing: &Failing, error: &google_cloud_storage::Error) -> StoreError {
         if error.http_status_code() == Some(StatusCode::UNAUTHORIZED.as_u16()) {
@@ -270,5 +288,17 @@ impl ObjectStore for GcsStore {
     /// week, and is not paid for.
     async fn list_uploads(&self, _: &str) -> Result<Vec<PendingUpload>, StoreError> {
         Ok(Vec::new())
+    }
+
+    async fn remove_probe(&self, probe: &ProbeKey) -> Result<(), StoreError> {
+        self.remove(probe.key()).await
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.told_time().await
+    }
+
+    fn credentials(&self) -> Lifetime {
+        self.connection.credentials()
     }
 }

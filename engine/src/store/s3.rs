@@ -40,8 +40,10 @@ use aws_sdk_s3::types::ChecksumMode;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 
 use self::connection::Connection;
+use self::date::AnsweredAt;
 use self::failure::Failing;
 use self::options::Options;
 use super::location::{Bucket, object_url};
@@ -50,7 +52,8 @@ use super::{
     PendingUpload, StoreConfig, StoreError, UploadFacts, UploadId, crc32c_from_base64,
     crc32c_to_base64,
 };
-use crate::layout::ObjectKey;
+use crate::cloud::Lifetime;
+use crate::layout::{ObjectKey, ProbeKey};
 
 /// Attempts of one request, the first included.
 const ATTEMPTS: u32 = 3;
@@ -298,6 +301,38 @@ impl ObjectStore for S3Store {
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<PendingUpload>, StoreError> {
         self.pending(prefix).await
+    }
+
+    async fn remove_probe(&self, probe: &ProbeKey) -> Result<(), StoreError> {
+        let failing = self.failing(Operation::Remove, probe.key());
+        let request = self.client().await?.delete_object();
+        request
+            .bucket(self.bucket_name())
+            .key(self.bucket.full_key(probe.key()))
+            .send()
+            .await
+            .map_err(|error| failing.by(error))?;
+        Ok(())
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let failing = self.failing_at(Operation::List, "");
+        let request = self.client().await?.list_objects_v2();
+        let answered = AnsweredAt::default();
+        request
+            .bucket(self.bucket_name())
+            .prefix(self.bucket.full_prefix(""))
+            .max_keys(1)
+            .customize()
+            .interceptor(answered.clone())
+            .send()
+            .await
+            .map_err(|error| failing.by(error))?;
+        Ok(answered.time())
+    }
+
+    fn credentials(&self) -> Lifetime {
+        self.connection.credentials()
     }
 }
 

@@ -14,8 +14,8 @@ pub(super) const NO_BYTES: &str = "an upload of no bytes cannot be made of parts
 /// Bigger parts grow by whole MiB.
 const PART_STEP: u64 = 1 << 20;
 
-/// See [`ObjectStore::part_size`](super::ObjectStore::part_size).
-pub(super) fn part_size(size: u64) -> u64 {
+/// What [`ObjectStore::part_size`](super::ObjectStore::part_size) is for every store.
+pub fn part_size(size: u64) -> u64 {
     let even = size.div_ceil(MAX_PARTS).div_ceil(PART_STEP);
     MIN_PART_SIZE.max(even.saturating_mul(PART_STEP))
 }

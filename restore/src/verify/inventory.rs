@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::layout::{KeyKind, ObjectKey, RewrappedName, Sequence, SourceIdentity};
+use engine::layout::{KeyKind, ObjectKey, ProbeKey, RewrappedName, Sequence, SourceIdentity};
 use engine::store::ListedObject;
 
 /// Objects of unknown purpose that are named; the rest is counted.
@@ -55,7 +55,8 @@ impl Inventory {
     }
 
     fn add_foreign(&mut self, key: ObjectKey) {
-        if is_layout_version(&key) || key.parse_base_backup().is_some() {
+        let is_probe = ProbeKey::parse(&key).is_some();
+        if is_probe || is_layout_version(&key) || key.parse_base_backup().is_some() {
             return;
         }
         if self.unknown.len() < MAX_UNKNOWN {
@@ -100,6 +101,7 @@ mod tests {
             format!("{SOURCE}/log/0000000007.gtb.bak"),
             format!("{SOURCE}/manifest/0000000008.json"),
             "orders/base/monday.json".to_owned(),
+            "orders/check/3e11fa47-71ca-11e1-9e33-c80aa9429562".to_owned(),
             format!("{SOURCE}/keys/0000000007-0000000008-0123456789abcdef.json"),
             format!("{SOURCE}/keys/0000000008-0000000007-0123456789abcdef.json"),
             "orders/notes/gtide.json".to_owned(),

@@ -94,9 +94,10 @@ async fn route(
     let rest = path
         .strip_prefix("/storage/v1/b/")
         .ok_or_else(no_such_method)?;
-    let state = state.lock().unwrap();
+    let mut state = state.lock().unwrap();
     authorize(asked, &state)?;
-    if asked.method != Method::GET {
+    let removes = asked.method == Method::DELETE;
+    if asked.method != Method::GET && !removes {
         return Err(no_such_method());
     }
     match rest.split_once("/o") {
@@ -112,6 +113,9 @@ async fn route(
                 return Err(no_such_method());
             }
             let name = percent_decode_str(name).decode_utf8().unwrap();
+            if removes {
+                return objects::remove(asked, &name, &mut state);
+            }
             objects::get(asked, &name, &state)
         }
         None => Err(no_such_method()),

@@ -49,6 +49,16 @@ pub(super) fn get(asked: &Asked, name: &str, state: &State) -> Result<Answer, Re
     }
 }
 
+pub(super) fn remove(asked: &Asked, name: &str, state: &mut State) -> Result<Answer, Refused> {
+    asked.allow(&[])?;
+    if state.objects.remove(name).is_none() {
+        let message = format!("No such object: {}/{name}", Gcs::BUCKET);
+        return Err(refuse(404, "notFound", &message));
+    }
+    let answer = Response::builder().status(StatusCode::NO_CONTENT);
+    Ok(answer.body(Full::<Bytes>::default()).unwrap())
+}
+
 fn media(asked: &Asked, object: &Object) -> Result<Answer, Refused> {
     let size = object.body.len() as u64;
     let mut answer = Response::builder()

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use tokio::sync::Notify;
 
-use crate::layout::ObjectKey;
+use crate::layout::{ObjectKey, ProbeKey};
 use crate::store::{
     ByteStream, ListedObject, ObjectMeta, ObjectStore, Part, PartReceipt, PendingUpload,
     StoreError, UploadFacts, UploadId,
@@ -196,6 +196,10 @@ impl ObjectStore for Recording {
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<PendingUpload>, StoreError> {
         self.call("uploads", self.inner.list_uploads(prefix)).await
+    }
+
+    async fn remove_probe(&self, probe: &ProbeKey) -> Result<(), StoreError> {
+        self.inner.remove_probe(probe).await
     }
 
     fn part_size(&self, _: u64) -> u64 {

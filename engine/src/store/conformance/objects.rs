@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 
 use super::{Connect, Place, is_taken, noise};
+use crate::layout::ProbeKey;
 use crate::store::{StoreError, read_all};
 
 pub(super) async fn put_creates_once(place: &Place) {
@@ -61,6 +62,19 @@ pub(super) async fn what_is_absent_is_none(place: &Place) {
         );
     }
     assert_eq!(place.names("nothing/", None).await, Vec::<String>::new());
+}
+
+/// Beside the suite's prefix: a probe's key is the layout's to make.
+pub(super) async fn a_probe_can_be_removed(place: &Place) {
+    let cluster = "conformance".parse().unwrap();
+    let probe = ProbeKey::new(&cluster, uuid::Uuid::new_v4());
+    let (store, key) = (&place.store, probe.key());
+    for _ in 0..2 {
+        store.put_if_absent(key, "probe".into()).await.unwrap();
+        store.remove_probe(&probe).await.unwrap();
+        assert_eq!(store.head(key).await.unwrap(), None);
+    }
+    store.remove_probe(&probe).await.unwrap();
 }
 
 pub(super) async fn an_empty_object_is_an_object(place: &Place) {

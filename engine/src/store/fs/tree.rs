@@ -119,6 +119,15 @@ impl Tree {
         }))
     }
 
+    pub(super) fn remove(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        match std::fs::remove_file(self.path_of(key)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.io(Operation::Remove, key)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn open(
         &self,
         key: &ObjectKey,

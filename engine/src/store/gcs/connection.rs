@@ -13,8 +13,8 @@ use url::Url;
 
 use super::failure::{Answer, Failing};
 use super::payload::Source;
-use crate::cloud::check_endpoint;
 use crate::cloud::google::{self, Renewed};
+use crate::cloud::{Lifetime, check_endpoint};
 use crate::store::bandwidth::Pieces;
 use crate::store::{Limits, StoreConfig, StoreError};
 
@@ -151,6 +151,11 @@ impl Connection {
             self.renew_credentials();
         }
         failing.by_answer(answer)
+    }
+
+    /// How long the credentials last that were used last.
+    pub(super) fn credentials(&self) -> Lifetime {
+        self.credentials.lifetime()
     }
 
     /// Makes the next request ask for credentials anew.

@@ -2,12 +2,14 @@
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::failure::Failing;
 use super::{GcsStore, retry};
 use crate::layout::ObjectKey;
+use crate::store::http_time;
 use crate::store::{ListedObject, Operation, StoreError};
 
 /// Keys of one page, the most that the service gives.
@@ -127,6 +129,28 @@ impl GcsStore {
         });
         serde_json::from_slice(&answer.await?.body)
             .map_err(|error| failing.oddly(format!("no listing: {error}")))
+    }
+
+    /// The `Date` of the answer to a listing.
+    pub(super) async fn told_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let query = Query {
+            prefix: self.bucket.full_prefix(""),
+            from: None,
+            folders: false,
+        };
+        let failing = self.listing(&query);
+        let mut url = self.objects_url("")?;
+        url.query_pairs_mut()
+            .append_pair("prefix", &query.prefix)
+            .append_pair("maxResults", "1")
+            .append_pair("fields", "nextPageToken");
+        let request = self.connection.request(Method::GET, &url);
+        let answer = self.connection.authorized(request, &failing).await?;
+        if answer.status != StatusCode::OK {
+            return Err(self.connection.refusal(&failing, &answer));
+        }
+        let date = answer.headers.get(reqwest::header::DATE);
+        Ok(date.and_then(|date| http_time::parse(date.to_str().ok()?)))
     }
 
     fn listing(&self, query: &Query) -> Failing {

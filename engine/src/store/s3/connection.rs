@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use super::{ATTEMPTS, body};
+use crate::cloud::Lifetime;
 use crate::cloud::aws::{Account, Patience, Renewed, Settings};
 use crate::store::{Limits, StoreConfig, StoreError};
 
@@ -88,6 +89,12 @@ impl Connection {
         if let Some(opened) = self.opened.get() {
             opened.credentials.refuse();
         }
+    }
+
+    /// How long the credentials last that were used last.
+    pub(super) fn credentials(&self) -> Lifetime {
+        let opened = self.opened.get();
+        opened.map_or(Lifetime::None, |opened| opened.credentials.lifetime())
     }
 
     async fn open(&self, url: &str) -> Result<Opened, StoreError> {
