@@ -1,14 +1,18 @@
 //! `apply`: plans run by the program itself.
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Mysqld, lab_program};
+use crate::harness::{Mysqld, lab_program, wait_until};
 use crate::place::{SERVER, add_backup, archive, cold_copy, planned, workspace_of};
 use crate::workload::{Moment, Workload, checksums, executed};
 use crate::workspace::{Workspace, code, json, stderr};
+
+/// For what must happen, however slow the machine is.
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// A source with two moments behind its base, archived, and a plan to each.
 struct Place {
@@ -67,16 +71,19 @@ impl Place {
     }
 
     fn apply(&self, server: &Mysqld, plan: &str, args: &[&str]) -> Output {
+        self.applying(server, plan, args).output().unwrap()
+    }
+
+    fn applying(&self, server: &Mysqld, plan: &str, args: &[&str]) -> Command {
         let lab = lab_program("mysql").parent().unwrap().to_owned();
-        self.workspace
-            .restore()
+        let mut command = self.workspace.restore();
+        command
             .args(["apply", "--format", "json", "--plan"])
             .arg(self.saved(plan))
             .args(["--target", &address(server.socket().as_path())])
             .args(args)
-            .env("PATH", format!("{}:/usr/bin:/bin", lab.display()))
-            .output()
-            .unwrap()
+            .env("PATH", format!("{}:/usr/bin:/bin", lab.display()));
+        command
     }
 
     #[track_caller]
@@ -216,6 +223,75 @@ fn the_servers_own_applier_runs_the_plan_from_relay_logs() {
     assert_eq!(left, Vec::<String>::new());
 }
 
+/// A session that holds a table until it is dropped.
+struct Holder<'a> {
+    server: &'a Mysqld,
+    client: Child,
+}
+
+impl<'a> Holder<'a> {
+    fn of(server: &'a Mysqld, table: &str) -> Self {
+        let client = Command::new(lab_program("mysql"))
+            .args(["--no-defaults", "--user=root", "--execute"])
+            .arg(format!("LOCK TABLES {table} WRITE; SELECT SLEEP(100000)"))
+            .arg(format!("--socket={}", server.socket().display()))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let holder = Self { server, client };
+        assert!(wait_until(PATIENCE, || holder.connection().is_some()));
+        holder
+    }
+
+    fn connection(&self) -> Option<String> {
+        let sessions = self.server.sql("SHOW PROCESSLIST");
+        let ours = sessions.lines().find(|line| line.contains("User sleep"))?;
+        ours.split('\t').next().map(str::to_owned)
+    }
+}
+
+impl Drop for Holder<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection() {
+            self.server.sql(&format!("KILL {connection}"));
+        }
+        let _ = self.client.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn relay_logs_that_were_interrupted_in_the_middle_are_gone_on_with() {
+    let place = Place::new(8);
+    let server = place.target();
+    let held = Holder::of(&server, "c.t");
+    let mut apply = place.applying(&server, "latest", &["--via", "relay"]);
+    let mut apply = apply
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let waits = || server.sql("SHOW PROCESSLIST").contains("metadata lock");
+    assert!(
+        wait_until(PATIENCE, waits),
+        "the applier does not get to c.t"
+    );
+    let terminate = Command::new("sh")
+        .args(["-c", "kill -TERM $0", &apply.id().to_string()])
+        .status();
+    assert!(terminate.unwrap().success());
+    assert_ne!(executed(&server), place.latest.executed);
+    drop(held);
+    assert_eq!(apply.wait().unwrap().code(), Some(130));
+    // Its applier has stopped; wherever it was, the same command goes on.
+    let status = server.sql("SHOW REPLICA STATUS");
+    assert!(status.contains("\tNo\tNo\t"), "{status}");
+    place.applies(&server, "latest", &["--via", "relay"]);
+    assert_eq!(executed(&server), place.latest.executed);
+    assert_eq!(checksums(&server), place.latest.checksums);
+    assert_eq!(server.sql("SHOW REPLICA STATUS"), "");
+}
+
 #[test]
 #[ignore = "needs the lab: tests/lab/install"]
 fn a_server_that_does_not_fit_is_refused_before_anything_is_written() {
@@ -255,7 +331,7 @@ fn a_server_that_does_not_fit_is_refused_before_anything_is_written() {
         .unwrap();
     assert_eq!(code(&password), 2);
     assert!(
-        stderr(&password).contains("option file"),
+        stderr(&password).contains("belongs into a file"),
         "{}",
         stderr(&password)
     );

@@ -13,6 +13,12 @@ use crate::plan::{Plan, PlannedFile};
 /// No statement of a replay is longer, in bytes (`max_allowed_packet` cannot be set higher).
 const LONGEST_STATEMENT: u64 = 1 << 30;
 
+/// The first version with the words that make a channel (release notes of 8.0.23).
+const CHANGE_REPLICATION_SOURCE: Version = Version {
+    series: (8, 0),
+    patch: 23,
+};
+
 /// How many users a message names.
 const MAX_NAMED: usize = 5;
 
@@ -362,6 +368,9 @@ fn relay_logs(
 ) -> Check {
     let problem =
         |message: String, hint| Check::new("relay_logs", Status::Problem, message).hint(hint);
+    if let Some(message) = too_old(&facts.version) {
+        return problem(message, "run it with --via pipe");
+    }
     let folder = facts
         .relay_log
         .parent()
@@ -398,7 +407,29 @@ fn relay_logs(
     Check::ok("relay_logs", format!("into {}", folder.display()))
 }
 
+/// Why a server of this version makes no channel; one that cannot be told may try.
+fn too_old(version: &str) -> Option<String> {
+    let found = Version::find(version).filter(|found| *found < CHANGE_REPLICATION_SOURCE)?;
+    Some(format!(
+        "the server is {found}, and CHANGE REPLICATION SOURCE came with {CHANGE_REPLICATION_SOURCE}"
+    ))
+}
+
 /// What a plan lacks on a server that has executed `executed`.
 pub fn missing(plan: &Plan, executed: &GtidSet) -> GtidSet {
     plan.adds.subtract(executed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relay_logs_are_not_for_servers_that_cannot_make_the_channel() {
+        assert!(too_old("8.0.22").unwrap().contains("is 8.0.22"));
+        assert!(too_old("5.7.44-log").is_some());
+        for version in ["8.0.23", "8.0.36-28.1", "8.4.7", "9.7.0", "unheard of"] {
+            assert_eq!(too_old(version), None, "{version}");
+        }
+    }
 }
