@@ -6,6 +6,7 @@ mod find;
 mod inspect;
 mod plan;
 mod read_back;
+mod rehearse;
 mod session;
 
 use clap::Parser;
@@ -66,6 +67,7 @@ async fn dispatch(global: &Global, command: &Command) -> anyhow::Result<Exit> {
         Command::Cat(wanted) => session.cat(&wanted.selected).await,
         Command::Fetch { dir, wanted } => session.fetch(&wanted.selected, dir).await,
         Command::Apply(applied) => session.apply(applied).await,
+        Command::Rehearse(rehearsal) => session.rehearse(rehearsal).await,
         Command::Find(arguments) => session.find(arguments).await,
         Command::Verify(verified) => session.verify(verified).await,
     }

@@ -18,8 +18,10 @@ mod workspace;
 
 mod apply;
 mod backup;
+mod estimate;
 mod failover;
 mod large;
 mod place;
+mod rehearse;
 mod round_trip;
 mod workload;

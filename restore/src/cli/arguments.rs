@@ -64,6 +64,8 @@ pub(super) enum Command {
     },
     /// Run a saved plan on a server: checked before and afterwards, and resumable
     Apply(Applied),
+    /// Restore to a moment on a server of its own, compare, and remove it: a drill for every night
+    Rehearse(Box<Rehearsal>),
     /// Look for an accident: by table, kind of change, GTID, time of commit
     Find(Box<FindArguments>),
     /// Read everything back and judge it
@@ -76,7 +78,11 @@ impl Command {
         match self {
             Self::Cat(wanted) | Self::Fetch { wanted, .. } => wanted.plan.as_deref(),
             Self::Apply(applied) => Some(&applied.plan),
-            Self::Ls { .. } | Self::Plan(_) | Self::Find(_) | Self::Verify(_) => None,
+            Self::Ls { .. }
+            | Self::Plan(_)
+            | Self::Rehearse(_)
+            | Self::Find(_)
+            | Self::Verify(_) => None,
         }
     }
 }
@@ -183,6 +189,37 @@ impl Verified {
     }
 }
 
+/// What to rehearse, and with what.
+#[derive(Debug, Args)]
+pub(super) struct Rehearsal {
+    #[command(flatten)]
+    pub(super) moment: Moment,
+    /// Draw the moment that this number stands for, if none is named [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// Begin with a copy of this data directory, of a server that was shut down [default: an empty server]
+    #[arg(long, value_name = "DIR")]
+    pub(super) base: Option<PathBuf>,
+    /// The server's program
+    #[arg(long, value_name = "FILE", default_value = "mysqld")]
+    pub(super) mysqld: PathBuf,
+    /// A further option of it, as --mysqld-option=--innodb-buffer-pool-size=4G; may be given several times
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    pub(super) mysqld_option: Vec<String>,
+    /// Where to make the server's folder, gtide-rehearse-…, which is removed at the end [default: the system's]
+    #[arg(long, value_name = "DIR")]
+    pub(super) scratch: Option<PathBuf>,
+    /// Ask this afterwards: a value that is neither empty, NULL nor 0 passes; may be given several times
+    #[arg(long, value_name = "SQL")]
+    pub(super) check_sql: Vec<String>,
+    /// How the plan gets into the server
+    #[arg(long, value_enum, default_value_t = Via::Pipe)]
+    pub(super) via: Via,
+    /// Pass damage and events that are not understood, where the GTIDs prove that nothing is missing
+    #[arg(long)]
+    pub(super) accept_damage: bool,
+}
+
 /// What to look for, and where.
 #[derive(Debug, Args)]
 pub(super) struct FindArguments {
@@ -256,7 +293,7 @@ pub(super) struct Planned {
 
 /// The moment to restore.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(super) struct Moment {
     /// All up to the first transaction that was committed later, RFC 3339
     #[arg(long, value_name = "TIME")]
@@ -276,8 +313,9 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    pub(super) fn target(&self) -> Target {
-        if let Some(time) = self.to_time {
+    /// The one that is named.
+    pub(super) fn target(&self) -> Option<Target> {
+        Some(if let Some(time) = self.to_time {
             Target::Time { time }
         } else if let Some(GtidSetText(gtids)) = &self.to_gtid {
             Target::ToGtid {
@@ -289,9 +327,11 @@ impl Moment {
             Target::Position {
                 position: position.clone(),
             }
-        } else {
+        } else if self.to_latest {
             Target::Latest
-        }
+        } else {
+            return None;
+        })
     }
 }
 

@@ -15,24 +15,23 @@ use crate::planning::{PlanningError, Request};
 
 impl Session<'_> {
     pub(super) async fn plan(&self, planned: &Planned) -> anyhow::Result<Exit> {
-        let found = self.found().await?;
-        let lead = match &self.global.source {
-            Some(_) => {
-                let lead = self.filter().one(self.destination.url(), &found);
-                Some(lead.map_err(failed)?)
+        let Some(target) = planned.moment.target() else {
+            return Err(Failure {
+                message: "no moment is named".to_owned(),
+                exit: Exit::Usage,
+                hint: Some(
+                    "name one: --to-time, --to-gtid, --before-gtid, --to-position or --to-latest"
+                        .to_owned(),
+                ),
             }
-            None => None,
+            .into());
         };
-        let cluster = self.cluster(lead.as_ref(), &found)?;
-        let sources: Vec<SourceIdentity> = found
-            .into_iter()
-            .filter(|source| source.cluster == cluster)
-            .collect();
+        let (cluster, lead, sources) = self.history().await?;
         let set = |text: &Option<GtidSetText>| text.as_ref().map(|GtidSetText(set)| set.clone());
         let start = self.start(planned).await?;
         let request = Request {
             cluster,
-            target: planned.moment.target(),
+            target,
             start,
             lead,
             skip: set(&planned.skip_gtid).unwrap_or_default(),
@@ -51,6 +50,26 @@ impl Session<'_> {
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// The one cluster that a plan is about, the source of it that is named, and all of its sources.
+    pub(super) async fn history(
+        &self,
+    ) -> anyhow::Result<(ClusterName, Option<SourceIdentity>, Vec<SourceIdentity>)> {
+        let found = self.found().await?;
+        let lead = match &self.global.source {
+            Some(_) => {
+                let lead = self.filter().one(self.destination.url(), &found);
+                Some(lead.map_err(failed)?)
+            }
+            None => None,
+        };
+        let cluster = self.cluster(lead.as_ref(), &found)?;
+        let sources = found
+            .into_iter()
+            .filter(|source| source.cluster == cluster)
+            .collect();
+        Ok((cluster, lead, sources))
     }
 
     /// Where the plan begins.
