@@ -24,4 +24,5 @@ mod large;
 mod place;
 mod rehearse;
 mod round_trip;
+mod second;
 mod workload;
