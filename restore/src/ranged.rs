@@ -249,3 +249,82 @@ impl std::fmt::Debug for RangedCopy {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::archive::{BlockInfo, ObjectIdentity, ObjectWriter};
+    use engine::config::EncryptionConfig;
+    use engine::digest::Digest;
+    use engine::keyring::{self, Keyring};
+    use engine::layout::{Sequence, SourceIdentity};
+    use engine::manifest::StoredObject;
+    use engine::store::{self, StoreConfig};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Bytes of each block of the made file.
+    const BLOCK: usize = 1000;
+
+    /// A file of so many blocks, sealed in a folder; and what opens it.
+    async fn made(folder: &TempDir, blocks: u8) -> (Archive, ArchivedFile) {
+        let key = folder.path().join("key");
+        keyring::create_key_file(&key).unwrap();
+        let config = EncryptionConfig::new(format!("file:{}", key.display()));
+        let keyring = Arc::new(Keyring::open(&config).unwrap());
+        let source = SourceIdentity {
+            cluster: "orders".parse().unwrap(),
+            server_uuid: "0d1a7e00-97a0-4000-8000-000000000001".parse().unwrap(),
+            incarnation: 1,
+        };
+        let identity = ObjectIdentity {
+            source: source.clone(),
+            sequence: Sequence(1),
+            file_name: "binlog.000001".to_owned(),
+        };
+        let data_key = keyring.new_data_key(&identity).await.unwrap();
+        let mut writer = ObjectWriter::create(Vec::new(), &identity, data_key, 3).unwrap();
+        let plain: Vec<u8> = (0..blocks).flat_map(|block| [block; BLOCK]).collect();
+        for block in plain.chunks(BLOCK) {
+            let info = BlockInfo {
+                boundary: true,
+                first_gtid: None,
+                first_commit: None,
+                last_commit: None,
+            };
+            writer.write_block(block, info).unwrap();
+        }
+        let sha256 = Digest::of(&plain);
+        let (object, facts) = writer.finish(sha256).unwrap();
+        let url = format!("file://{}", folder.path().join("archive").display());
+        let config = StoreConfig {
+            url,
+            ..StoreConfig::default()
+        };
+        let store = store::connect(&config).unwrap();
+        let key = source.log_key(Sequence(1));
+        store.put_if_absent(&key, object.into()).await.unwrap();
+        let file = ArchivedFile {
+            identity,
+            size: plain.len() as u64,
+            sha256,
+            object: StoredObject { key, facts },
+        };
+        (Archive::new(store, keyring), file)
+    }
+
+    /// Where a cut is expected, the stream of blocks ends: whoever reads on gets the next ones all the same.
+    #[tokio::test]
+    async fn blocks_behind_the_expected_end_are_asked_for_when_they_are_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (archive, file) = made(&folder, 9).await;
+        let mut copy = archive.open_ranged_copy(&file).await.unwrap();
+        copy.end_at(2);
+        for number in 0..9 {
+            let (offset, plain) = copy.read_block(number).await.unwrap();
+            assert_eq!(offset, (number * BLOCK) as u64);
+            assert_eq!(plain[..], [u8::try_from(number).unwrap(); BLOCK]);
+        }
+        assert!(copy.read_block(9).await.is_err());
+    }
+}
