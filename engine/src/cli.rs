@@ -5,6 +5,7 @@ mod check;
 mod companion;
 mod init;
 mod key;
+mod parity;
 mod purge;
 mod queue;
 mod run;
@@ -66,6 +67,9 @@ enum Command {
     Backup(backup::Backup),
     /// Show which binary logs the servers may forget, and make them
     Purge(purge::PurgeArgs),
+    /// Prove beside an older job, by SHA-256, that it can be retired
+    #[command(subcommand)]
+    Parity(parity::Parity),
     /// Make encryption keys
     #[command(subcommand)]
     Key(key::Key),
@@ -93,6 +97,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Queue(queue) => queue.run(&cli.global),
         Command::Backup(backup) => backup.run(&cli.global),
         Command::Purge(purge) => purge.run(&cli.global),
+        Command::Parity(parity) => parity.run(&cli.global),
         Command::Key(key) => key.run(&cli.global),
         Command::Companion(args) => companion::exec(&args),
     }

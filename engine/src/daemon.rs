@@ -15,6 +15,7 @@ mod agent;
 mod beside;
 mod clearing;
 mod destination;
+mod following;
 mod once;
 mod outcome;
 mod parts;
@@ -35,6 +36,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::agent::keep_reporting;
 use self::clearing::keep_spool_clear;
+use self::following::keep_following;
 pub use self::outcome::{Outcome, Problem, SourceOutcome};
 use self::parts::{Parts, pin_all_unclaimed};
 use self::trouble::Troubles;
@@ -54,7 +56,7 @@ const AFTER_PANIC: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Archiver {
     parts: Arc<Parts>,
-    sources: Vec<SourceConfig>,
+    config: Config,
 }
 
 impl Archiver {
@@ -76,7 +78,7 @@ impl Archiver {
         }
         Ok(Self {
             parts: Arc::new(parts),
-            sources: config.sources.clone(),
+            config: config.clone(),
         })
     }
 
@@ -87,10 +89,9 @@ impl Archiver {
 
     /// Archives everything that is closed and comes to rest, all sources side by side. None when `stop` fired before.
     pub async fn run_once(self, stop: CancellationToken) -> Option<Outcome> {
-        let runs = self
-            .sources
-            .into_iter()
-            .map(|source| once::archive_once(Arc::clone(&self.parts), source, stop.clone()));
+        let sources = self.config.sources.into_iter();
+        let runs =
+            sources.map(|source| once::archive_once(Arc::clone(&self.parts), source, stop.clone()));
         let sources = futures::future::join_all(runs).await;
         let sources = sources.into_iter().collect::<Option<_>>()?;
         Some(Outcome { sources })
@@ -104,7 +105,7 @@ impl Archiver {
     pub async fn run(self, stop: &CancellationToken) -> anyhow::Result<()> {
         self.check_sources().await?;
         let mut tasks = JoinSet::new();
-        for source in self.sources {
+        for source in self.config.sources.clone() {
             tasks.spawn(keep_supervising(
                 Arc::clone(&self.parts),
                 source,
@@ -112,6 +113,11 @@ impl Archiver {
             ));
         }
         tasks.spawn(keep_reporting(Arc::clone(&self.parts), stop.clone()));
+        tasks.spawn(keep_following(
+            Arc::clone(&self.parts),
+            self.config,
+            stop.clone(),
+        ));
         tasks.spawn(keep_spool_clear(self.parts, stop.clone()));
         source::end(&mut tasks).await;
         Ok(())
@@ -119,7 +125,7 @@ impl Archiver {
 
     async fn check_sources(&self) -> anyhow::Result<()> {
         let mut problems = Vec::new();
-        for source in &self.sources {
+        for source in &self.config.sources {
             let looked = self.parts.identify(source);
             let looked = looked.and_then(|_| Ok(watch::read_index(source)?));
             match looked.map_err(|error| Problem::of(&error)) {

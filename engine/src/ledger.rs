@@ -33,6 +33,7 @@ mod job;
 mod location;
 mod migrate;
 mod open;
+mod parity;
 mod pause;
 mod picture;
 mod server;
@@ -69,6 +70,7 @@ use location::Location;
 pub use location::database_path;
 #[cfg(feature = "daemon")]
 pub(crate) use migrate::History;
+pub use parity::{ArchivedFile, Content, ListedFile, ParityRun};
 pub use pause::{Pause, QueueScope};
 pub use picture::{
     AgentPicture, Backlog, HEADS_PER_LANE, JobPicture, LanePicture, MAX_FILES_COUNTED,

@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     unreachable_pub,
     reason = "a test ends with a panic when its ground gives way"
 )]
