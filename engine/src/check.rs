@@ -10,10 +10,6 @@
 //! - Nothing is left behind, but probes at a destination that does not allow to delete, and a database where there was
 //!   none, as `gtide run` would make it.
 //! - Each step ends within [`PATIENCE`].
-//!
-//! # Adding one
-//! A check gives back findings. What is to be asked of a server (its settings, say) belongs behind `sources` in
-//! [`run`].
 
 mod capacity;
 mod database;
@@ -21,6 +17,7 @@ mod destination;
 mod files;
 mod keys;
 mod lifetime;
+mod server;
 mod sources;
 mod spool;
 mod upload;
@@ -62,6 +59,7 @@ pub async fn run(path: &Path, clock: Arc<dyn Clock>, tell: impl FnMut(Finding)) 
     findings.add(files::check(path, &config));
     let (found, observed) = blocking(&config, sources::check).await.unwrap_or_default();
     findings.add(found);
+    findings.add(server::check(&config).await);
     let closed = observed.closed();
     findings.add(
         blocking_within("spool", &config, move |config| {

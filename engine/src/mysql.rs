@@ -2,7 +2,7 @@
 //!
 //! # Owns
 //! Every statement that gtide sends to a source's server ([`Server`]), the differences between its versions
-//! ([`Version`]), and what its answers mean: its settings ([`settings`]), the archive against its GTIDs ([`standing`]),
+//! ([`Version`]), and what its answers mean: its settings ([`settings`]), its account's rights ([`grants`]), the archive against its GTIDs ([`standing`]),
 //! when it will expire a file ([`expiry`]), when it should close the active one
 //! ([`rotation`]). All but [`Server`] is pure.
 //!
@@ -18,6 +18,7 @@
 mod answers;
 mod error;
 pub mod expiry;
+pub mod grants;
 pub mod rotation;
 mod server;
 pub mod settings;

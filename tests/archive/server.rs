@@ -33,7 +33,7 @@ fn start(args: &[&str]) -> (Mysqld, u16) {
     // With the least rights: the ones that `gtide check` names.
     server.sql(
         "CREATE USER gtide IDENTIFIED BY 'a secret';
-         GRANT REPLICATION CLIENT, RELOAD, BINLOG_ADMIN ON *.* TO gtide;
+         GRANT RELOAD, BINLOG_ADMIN ON *.* TO gtide;
          GRANT SELECT ON performance_schema.* TO gtide;
          CREATE DATABASE d; CREATE TABLE d.t (v LONGTEXT);
          FLUSH BINARY LOGS",

@@ -364,91 +364,94 @@ mod tests {
         assert_eq!(complaints(&good()), []);
     }
 
+    /// Variable, value, check and verdict.
+    const ENDANGERS: [(&str, &str, &str, Verdict); 16] = [
+        ("log_bin", "OFF", "server-log-bin", Verdict::Fail),
+        (
+            "binlog_encryption",
+            "ON",
+            "server-binlog-encryption",
+            Verdict::Fail,
+        ),
+        ("gtid_mode", "OFF", "server-gtid-mode", Verdict::Warn),
+        (
+            "gtid_mode",
+            "ON_PERMISSIVE",
+            "server-gtid-mode",
+            Verdict::Warn,
+        ),
+        (
+            "enforce_gtid_consistency",
+            "WARN",
+            "server-gtid-consistency",
+            Verdict::Warn,
+        ),
+        (
+            "binlog_format",
+            "MIXED",
+            "server-binlog-format",
+            Verdict::Warn,
+        ),
+        (
+            "binlog_row_image",
+            "MINIMAL",
+            "server-row-image",
+            Verdict::Warn,
+        ),
+        (
+            "binlog_checksum",
+            "NONE",
+            "server-binlog-checksum",
+            Verdict::Warn,
+        ),
+        ("sync_binlog", "1000", "server-sync-binlog", Verdict::Warn),
+        (
+            "innodb_flush_log_at_trx_commit",
+            "2",
+            "server-redo-flush",
+            Verdict::Warn,
+        ),
+        (
+            "max_binlog_size",
+            "4096",
+            "server-binlog-size",
+            Verdict::Warn,
+        ),
+        (
+            "binlog_expire_logs_seconds",
+            "0",
+            "server-expiry",
+            Verdict::Warn,
+        ),
+        (
+            "binlog_expire_logs_seconds",
+            "3600",
+            "server-expiry",
+            Verdict::Warn,
+        ),
+        (
+            "binlog_expire_logs_auto_purge",
+            "OFF",
+            "server-expiry",
+            Verdict::Warn,
+        ),
+        (
+            "performance_schema",
+            "OFF",
+            "server-performance-schema",
+            Verdict::Warn,
+        ),
+        (
+            "server_uuid",
+            "00000000-0000-0000-0000-000000000001",
+            "server-uuid",
+            Verdict::Fail,
+        ),
+    ];
+
     #[test]
     fn each_setting_that_endangers_recovery_is_told() {
-        for (name, value, check, verdict) in [
-            ("log_bin", "OFF", "server-log-bin", Verdict::Fail),
-            (
-                "binlog_encryption",
-                "ON",
-                "server-binlog-encryption",
-                Verdict::Fail,
-            ),
-            ("gtid_mode", "OFF", "server-gtid-mode", Verdict::Warn),
-            (
-                "gtid_mode",
-                "ON_PERMISSIVE",
-                "server-gtid-mode",
-                Verdict::Warn,
-            ),
-            (
-                "enforce_gtid_consistency",
-                "WARN",
-                "server-gtid-consistency",
-                Verdict::Warn,
-            ),
-            (
-                "binlog_format",
-                "MIXED",
-                "server-binlog-format",
-                Verdict::Warn,
-            ),
-            (
-                "binlog_row_image",
-                "MINIMAL",
-                "server-row-image",
-                Verdict::Warn,
-            ),
-            (
-                "binlog_checksum",
-                "NONE",
-                "server-binlog-checksum",
-                Verdict::Warn,
-            ),
-            ("sync_binlog", "1000", "server-sync-binlog", Verdict::Warn),
-            (
-                "innodb_flush_log_at_trx_commit",
-                "2",
-                "server-redo-flush",
-                Verdict::Warn,
-            ),
-            (
-                "max_binlog_size",
-                "4096",
-                "server-binlog-size",
-                Verdict::Warn,
-            ),
-            (
-                "binlog_expire_logs_seconds",
-                "0",
-                "server-expiry",
-                Verdict::Warn,
-            ),
-            (
-                "binlog_expire_logs_seconds",
-                "3600",
-                "server-expiry",
-                Verdict::Warn,
-            ),
-            (
-                "binlog_expire_logs_auto_purge",
-                "OFF",
-                "server-expiry",
-                Verdict::Warn,
-            ),
-            (
-                "performance_schema",
-                "OFF",
-                "server-performance-schema",
-                Verdict::Warn,
-            ),
-            (
-                "server_uuid",
-                "00000000-0000-0000-0000-000000000001",
-                "server-uuid",
-                Verdict::Fail,
-            ),
-        ] {
+        for (name, value, check, verdict) in ENDANGERS {
             assert_eq!(
                 complaints(&with(name, value)),
                 [(check, verdict)],
