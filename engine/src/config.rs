@@ -12,6 +12,7 @@ mod server;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub const MAX_SHUTDOWN_GRACE: Duration = Duration::from_hours(1);
 
 /// The longest `renew-ahead`: no longer than most credentials live.
 pub const MAX_RENEW_AHEAD: Duration = Duration::from_hours(1);
+/// Where metrics are served when `[metrics]` has no `listen`: to this machine alone.
+pub const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9184);
 /// zstd level when `[compression] level` is absent.
 pub const DEFAULT_LEVEL: i32 = 3;
 /// zstd's levels that its manual does not call "ultra" (those need much more memory), and none
@@ -63,6 +66,7 @@ struct Raw {
     encryption: Option<RawEncryption>,
     #[serde(default)]
     compression: RawCompression,
+    metrics: Option<RawMetrics>,
     #[serde(default)]
     purge: RawPurge,
 }
@@ -132,10 +136,23 @@ struct RawEncryption {
     credentials: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawMetrics {
+    listen: Option<String>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct RawCompression {
     level: Option<i32>,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// Where the monitoring system asks.
+    pub listen: SocketAddr,
 }
 
 /// What the archiver works with.
@@ -155,6 +172,8 @@ pub struct Config {
     pub encryption: EncryptionConfig,
     /// zstd level.
     pub level: i32,
+    /// For a monitoring system; none without `[metrics]`.
+    pub metrics: Option<MetricsConfig>,
     /// What may be done about files that are archived.
     pub purge: PurgeConfig,
 }
@@ -349,6 +368,7 @@ impl Config {
             destinations,
             encryption: reader.encryption,
             level: file.level()?,
+            metrics: file.metrics()?,
             purge: file.purge()?,
         };
         file.check_bandwidth(&config)?;
@@ -632,6 +652,21 @@ impl RawFile {
             reserve: raw.reserve.unwrap_or(ByteSize::gib(2)).as_u64(),
             pin: raw.pin.unwrap_or(true),
         })
+    }
+
+    fn metrics(&self) -> Result<Option<MetricsConfig>, ConfigError> {
+        let Some(raw) = &self.raw.metrics else {
+            return Ok(None);
+        };
+        let listen = match &raw.listen {
+            None => DEFAULT_METRICS,
+            Some(text) => text.parse().map_err(|_| {
+                let reason =
+                    format!("{text:?} is not an address and a port, such as {DEFAULT_METRICS}");
+                self.value("[metrics] listen", reason)
+            })?,
+        };
+        Ok(Some(MetricsConfig { listen }))
     }
 
     fn level(&self) -> Result<i32, ConfigError> {

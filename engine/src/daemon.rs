@@ -44,6 +44,7 @@ use crate::clock::Clock;
 use crate::config::{Config, SourceConfig};
 use crate::exit::{Exit, Failure};
 use crate::keyring::Keyring;
+use crate::metrics::{Meter, Subject};
 use crate::watch;
 
 /// A database that has not been opened by then is not waited for with the pins.
@@ -70,7 +71,20 @@ impl Archiver {
         clock: Arc<dyn Clock>,
         include_last: bool,
     ) -> anyhow::Result<Self> {
-        let parts = open_parts(config, clock, include_last).await?;
+        Self::open_metered(config, clock, include_last, Meter::default()).await
+    }
+
+    /// As [`Archiver::open`], and what happens is counted.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_metered(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        include_last: bool,
+        meter: Meter,
+    ) -> anyhow::Result<Self> {
+        let parts = open_parts(config, clock, include_last, meter).await?;
         // In the order of the configuration, so that of two with the same files it is always the second one that is
         // refused. What is wrong with one is its supervisor's to tell.
         for source in &config.sources {
@@ -85,6 +99,11 @@ impl Archiver {
     /// The keys that it seals with, which may be changed while it works.
     pub fn keyring(&self) -> &Arc<Keyring> {
         &self.parts.keyring
+    }
+
+    /// For a monitoring system.
+    pub fn subject(&self) -> Arc<dyn Subject> {
+        Arc::clone(&self.parts) as Arc<dyn Subject>
     }
 
     /// Archives everything that is closed and comes to rest, all sources side by side. None when `stop` fired before.
@@ -151,8 +170,9 @@ async fn open_parts(
     config: &Config,
     clock: Arc<dyn Clock>,
     include_last: bool,
+    meter: Meter,
 ) -> anyhow::Result<Parts> {
-    let mut opening = pin!(Parts::open(config, clock, include_last));
+    let mut opening = pin!(Parts::open(config, clock, include_last, meter));
     let opened = tokio::select! {
         opened = &mut opening => Some(opened),
         () = tokio::time::sleep(PIN_AFTER) => None,

@@ -7,7 +7,7 @@
 //! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`base_backup`] [`layout`] [`server_address`] [`digest`] [`retry`] [`exit`] [`finding`] | |
 //! | 1 I/O edge | [`store`] [`keyring`] [`data_keys`] [`clock`] [`durable_fs`] [`cloud`] [`config`] [`terminal`] | |
 //! | 2 state | `ledger` | `ledger` |
-//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `mysql` `purge` `parity` `daemon` `check` `cli` `failpoint` | `daemon` |
+//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `metrics` `mysql` `purge` `parity` `daemon` `check` `cli` `failpoint` | `daemon` |
 
 pub mod archive;
 pub mod base_backup;
@@ -36,6 +36,8 @@ pub mod ledger;
 #[cfg(feature = "daemon")]
 mod lock_file;
 pub mod manifest;
+#[cfg(feature = "daemon")]
+pub mod metrics;
 #[cfg(feature = "daemon")]
 pub mod mysql;
 #[cfg(feature = "daemon")]

@@ -30,6 +30,7 @@ pub mod upload;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use self::commit::Commit;
 pub use self::error::PipelineError;
@@ -42,6 +43,7 @@ use crate::failpoint::failpoint;
 use crate::keyring::Keyring;
 use crate::layout::SourceIdentity;
 use crate::ledger::{Committed, DestinationId, Ledger, SourceId};
+use crate::metrics::Meter;
 use crate::queue::{ArchiveJob, Handler, JobFailure, JobRun, Route};
 use crate::spool::Spool;
 use crate::store::ObjectStore;
@@ -74,12 +76,18 @@ pub struct Pipeline {
     pub stores: HashMap<DestinationId, Arc<dyn ObjectStore>>,
     /// One seal at a time per file.
     pub seals: SealLocks,
+    /// Counts what happens.
+    pub meter: Meter,
 }
 
 #[async_trait::async_trait]
 impl Handler for Pipeline {
     async fn archive(&self, job: &ArchiveJob, run: &JobRun) -> Result<Committed, JobFailure> {
         let outcome = self.archive_one(job, run).await;
+        if let Ok((_, store)) = self.ends_of(job.route) {
+            let failed = outcome.as_ref().err().map(PipelineError::retry_class);
+            self.meter.attempted(store.url(), run.attempt(), failed);
+        }
         outcome.map_err(|error| JobFailure::of(&error, error.retry_class()))
     }
 }
@@ -136,7 +144,10 @@ impl Pipeline {
             stop,
         };
         let tried_before = origin == Origin::Spool || run.attempt() > 1;
+        let begin = Instant::now();
         let verified = upload.run(tried_before).await?;
+        self.meter
+            .uploaded(store.url(), verified.facts.size, begin.elapsed());
         failpoint!("verified");
 
         failpoint!("before-turn");

@@ -48,6 +48,7 @@ use crate::exit::{Diagnose, Exit};
 use crate::layout::Sequence;
 pub use crate::ledger::{ArchiveJob, Committed, Route};
 use crate::ledger::{DestinationId, FileKey, LaneName, Ledger, LedgerError, NewFile, SourceId};
+use crate::metrics::Meter;
 use board::Board;
 pub use board::{RESTARTS_UNTIL_DOWN, Settled, StalledFile};
 pub use failure::{JobFailure, MAX_MESSAGE_LEN};
@@ -120,6 +121,7 @@ pub struct Queue {
     config: QueueConfig,
     clock: Arc<dyn Clock>,
     board: Arc<watch::Sender<Board>>,
+    meter: Meter,
 }
 
 impl QueueConfig {
@@ -150,7 +152,13 @@ impl Queue {
             config,
             clock,
             board: Arc::new(watch::Sender::new(Board::default())),
+            meter: Meter::default(),
         })
+    }
+
+    /// The same, counting what it does.
+    pub fn metered(self, meter: Meter) -> Self {
+        Self { meter, ..self }
     }
 
     /// The ledger beneath.
@@ -245,6 +253,7 @@ impl Queue {
                 shield: Shield::new(self.config.shutdown_grace),
                 ownership: Arc::clone(ownership),
                 recovered: AtomicBool::new(false),
+                meter: self.meter.clone(),
             })));
         }
         loop {

@@ -28,6 +28,7 @@ mod gcs;
 mod identity;
 mod init;
 mod live;
+mod metrics;
 mod rebuild;
 mod refused;
 mod seal_memory;

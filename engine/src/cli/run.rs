@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Format, Global};
 use crate::clock::SystemClock;
@@ -16,6 +17,7 @@ use crate::config::{self, Config};
 use crate::daemon::{Archiver, Outcome, Problem};
 use crate::exit::{self, Exit};
 use crate::keyring::Keyring;
+use crate::metrics::{Endpoint, Meter};
 
 /// Between two attempts to start while the database cannot be reached.
 const START_AGAIN: Duration = Duration::from_secs(10);
@@ -64,13 +66,23 @@ async fn run_daemon(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut told = None;
+    let endpoint = config.metrics.map(|metrics| {
+        let endpoint = Arc::new(Endpoint::default());
+        let serving = tokio::spawn(Arc::clone(&endpoint).serve(metrics.listen));
+        (endpoint, AbortOnDropHandle::new(serving))
+    });
+    let endpoint = endpoint.as_ref().map(|(endpoint, _)| endpoint);
     loop {
+        let meter = endpoint.map_or_else(Meter::default, |endpoint| endpoint.meter());
         let opened = tokio::select! {
-            opened = Archiver::open(config, Arc::new(SystemClock), false) => opened,
+            opened = Archiver::open_metered(config, Arc::new(SystemClock), false, meter) => opened,
             () = stop.cancelled() => return Ok(()),
         };
         let error = match opened {
             Ok(archiver) => {
+                if let Some(endpoint) = endpoint {
+                    endpoint.opened(archiver.subject());
+                }
                 let keyring = Arc::clone(archiver.keyring());
                 tokio::select! {
                     ended = archiver.run(&stop) => return ended,
@@ -82,6 +94,9 @@ async fn run_daemon(
         let problem = Problem::of(&error);
         if problem.exit != Exit::Transient {
             return Err(error);
+        }
+        if let Some(endpoint) = endpoint {
+            endpoint.not_yet(problem.error.clone());
         }
         if told.as_ref() != Some(&problem) {
             let (error, hint) = (&problem.error, &problem.hint);

@@ -20,6 +20,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     assert_eq!((config.queue.lanes, config.queue.max_attempts), (4, 5));
     assert_eq!(config.queue.shutdown_grace, Duration::from_secs(30));
     assert_eq!(config.level, 3);
+    assert_eq!(config.metrics, None);
     assert_eq!((config.spool.reserve, config.spool.pin), (2 << 30, true));
     assert_eq!(config.sources[0].datadir, Path::new("/var/lib/mysql"));
     assert_eq!(config.sources[0].incarnation, 1);
@@ -45,6 +46,8 @@ fn every_key_is_read() {
     assert_eq!(config.queue.bandwidth_limit, Some(20_000_000));
     assert_eq!(config.uploads(), 48, "8 lanes, 2 sources, 3 destinations");
     assert_eq!(config.level, 9);
+    let listen = config.metrics.unwrap().listen;
+    assert_eq!(listen.to_string(), "127.0.0.1:9999");
     assert_eq!((config.spool.reserve, config.spool.pin), (512 << 20, false));
     assert_eq!(config.destinations.len(), 3);
     let required: Vec<_> = config.destinations.iter().map(|d| d.required).collect();

@@ -4,13 +4,17 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
+
 use super::spool_lock::{self, Lock, SpoolLock};
 use crate::clock::Clock;
+use crate::cloud::Lifetime;
 use crate::config::{Config, DestinationConfig, PurgeConfig, SourceConfig};
 use crate::exit::{Exit, Failure};
 use crate::keyring::Keyring;
 use crate::layout::{ClusterName, SourceIdentity};
 use crate::ledger::{DestinationId, Ledger, LedgerError, Route, SourceId, agent_key};
+use crate::metrics::{Meter, Subject};
 use crate::queue::{Claim, Claims, Ownership, Queue, QueueConfig};
 use crate::spool::Spool;
 use crate::store::{self, Bandwidth, ObjectStore, StoreError};
@@ -31,6 +35,8 @@ pub(super) struct Parts {
     pub(super) level: i32,
     pub(super) purge: PurgeConfig,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) meter: Meter,
+    reserve: u64,
     pub(super) destinations: Vec<Destination>,
     /// Take the last file too, when it ends in ROTATE or STOP.
     pub(super) include_last: bool,
@@ -74,6 +80,7 @@ impl Parts {
         config: &Config,
         clock: Arc<dyn Clock>,
         include_last: bool,
+        meter: Meter,
     ) -> anyhow::Result<Self> {
         let keyring = Arc::new(Keyring::open(&config.encryption)?);
         let limit = config.queue.bandwidth_limit;
@@ -87,7 +94,9 @@ impl Parts {
         let stores: Vec<_> = stores.collect::<Result<_, StoreError>>()?;
         let spool = Spool::open(&config.spool)?;
         let claims = Claims::open(&config.queue.database).await?;
-        let queue = open_queue(config, Arc::clone(&clock)).await?;
+        let queue = open_queue(config, Arc::clone(&clock))
+            .await?
+            .metered(meter.clone());
         let ledger = queue.ledger().clone();
         let mut destinations = Vec::new();
         for (store, required) in stores {
@@ -111,6 +120,8 @@ impl Parts {
             level: config.level,
             purge: config.purge,
             clock,
+            meter,
+            reserve: config.spool.reserve,
             destinations,
             include_last,
             spool_dir: config.spool.dir.clone(),
@@ -207,6 +218,35 @@ impl Parts {
     /// The sources that this process owns now.
     pub(super) fn owned(&self) -> MutexGuard<'_, HashMap<SourceId, SourceIdentity>> {
         lock(&self.owned)
+    }
+}
+
+impl Subject for Parts {
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn agent(&self) -> &str {
+        &self.agent
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn owns(&self, source: &SourceIdentity) -> Option<bool> {
+        let is_owned = || self.owned().values().any(|owned| owned == source);
+        self.is_configured(source).then(is_owned)
+    }
+
+    fn reserve(&self) -> u64 {
+        self.reserve
+    }
+
+    fn credentials(&self) -> Vec<(String, Lifetime)> {
+        let stores = self.destinations.iter();
+        let stores = stores.map(|d| (d.store.url().to_owned(), d.store.credentials()));
+        stores.chain(self.keyring.credentials()).collect()
     }
 }
 

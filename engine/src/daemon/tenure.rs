@@ -271,5 +271,6 @@ fn pipeline(parts: &Parts, name: &str, identity: &SourceIdentity, source: Source
         sources: HashMap::from([(source, Source { name, identity })]),
         stores,
         seals: SealLocks::default(),
+        meter: parts.meter.clone(),
     }
 }

@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
@@ -177,7 +178,9 @@ impl Pipeline {
                 refused,
             };
             let room = unless(subject.stop, self.spool.admit(&need)).await??;
-            let key = self.keyring.new_data_key(subject.identity).await?;
+            let key = self.keyring.new_data_key(subject.identity).await;
+            self.meter.data_key(key.is_ok());
+            let key = key?;
             let sealing = Sealing {
                 path: path.clone(),
                 identity: subject.identity.clone(),
@@ -187,12 +190,16 @@ impl Pipeline {
                 stop: subject.stop.clone(),
             };
             failpoint!("before-seal");
+            let begin = Instant::now();
             let outcome = blocking(move || {
                 let _room = room;
                 sealing.run(key)
             });
             match outcome.await? {
                 Ok((sealed, fingerprint)) => {
+                    let (plain, size) = (sealed.summary.size, sealed.facts.size);
+                    self.meter
+                        .sealed(subject.source, plain, size, begin.elapsed());
                     self.record(subject, &sealed, fingerprint).await?;
                     return Ok(sealed);
                 }

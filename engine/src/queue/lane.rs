@@ -40,6 +40,7 @@ use apalis_sqlite::JsonCodec;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
@@ -55,6 +56,7 @@ use crate::clock::Clock;
 use crate::failpoint::failpoint;
 use crate::layout::Sequence;
 use crate::ledger::{Committed, FileKey, LaneName, LastFailure, Ledger, LedgerError, Route};
+use crate::metrics::Meter;
 use crate::retry::RetryClass;
 
 /// How often a resting lane looks at its queue unasked: another program may have changed it
@@ -79,6 +81,7 @@ pub(super) struct Lane {
     pub(super) ownership: Arc<Ownership>,
     /// What another process left behind was dealt with.
     pub(super) recovered: AtomicBool,
+    pub(super) meter: Meter,
 }
 
 /// What people call a route.
@@ -259,7 +262,7 @@ impl Lane {
             sequence,
         };
         failpoint!("before-acknowledge");
-        let now = self.clock.now();
+        let (now, begin) = (self.clock.now(), Instant::now());
         let mut tx = self.ledger.begin().await?;
         let to = route.destination;
         match tx.record_commit(key, to, committed, now).await {
@@ -271,6 +274,7 @@ impl Lane {
         }
         jobs::delete(&mut tx, id).await?;
         tx.commit().await?;
+        self.meter.acknowledged(begin.elapsed());
         failpoint!("acknowledged");
         tracing::debug!(lane = %self.name, %sequence, "committed");
         self.board

@@ -133,6 +133,7 @@ impl Bench {
             sources: [(source, named("db1"))].into(),
             stores: [(destination, Arc::clone(&store) as Arc<dyn ObjectStore>)].into(),
             seals: SealLocks::default(),
+            meter: crate::metrics::Meter::default(),
         };
         Opened {
             pipeline: Arc::new(pipeline),

@@ -1,0 +1,173 @@
+//! `[metrics]`: a monitoring system asks a daemon at work, one of whose destinations fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+
+use crate::running::{Daemon, wait_until, watermark};
+use crate::workspace::Workspace;
+
+/// Shown only of credentials that expire, which folders and key files do not have.
+const OF_ACCOUNTS: &str = "credentials_";
+
+/// Status and body.
+fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: gtide\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
+
+/// The samples of a scrape, by name and labels.
+fn samples(port: u16) -> BTreeMap<String, f64> {
+    let (status, body) = get(port, "/metrics").unwrap();
+    assert_eq!(status, 200, "{body}");
+    assert!(body.ends_with("# EOF\n"), "{body}");
+    let lines = body.lines().filter(|line| !line.starts_with('#'));
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        (name.to_owned(), value.parse().unwrap())
+    };
+    lines.map(sample).collect()
+}
+
+/// The value whose name and labels have all of these words in them.
+fn value(samples: &BTreeMap<String, f64>, words: &[&str]) -> Option<f64> {
+    let found = samples
+        .iter()
+        .filter(|(name, _)| words.iter().all(|word| name.contains(word)));
+    let found: Vec<_> = found.collect();
+    assert!(found.len() < 2, "{words:?}: {found:?}");
+    found.first().map(|(_, value)| **value)
+}
+
+/// Names in the document's table, without their prefix.
+fn documented() -> BTreeSet<String> {
+    let text = include_str!("../../deploy/OPERATIONS.md");
+    let rows = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `gtide_"));
+    rows.map(|row| row.split('`').next().unwrap().to_owned())
+        .collect()
+}
+
+/// A histogram has three names.
+fn family(name: &str) -> String {
+    let name = name
+        .split('{')
+        .next()
+        .unwrap()
+        .strip_prefix("gtide_")
+        .unwrap();
+    let is_histogram = name.contains("_seconds_");
+    let ends = ["_bucket", "_count", "_sum"];
+    let base = ends.iter().find_map(|end| name.strip_suffix(end));
+    base.filter(|_| is_histogram).unwrap_or(name).to_owned()
+}
+
+/// A workspace, the second destination in whose place a file stands, and the port of its metrics.
+fn with_a_destination_in_trouble() -> (Workspace, PathBuf, u16) {
+    let workspace = Workspace::of_fixture("binlog/mysql-9.7");
+    let second = workspace.path().join("second");
+    fs::write(&second, "in the way").unwrap();
+    let section = format!(
+        "[[destination]]\nurl = \"file://{}\"\n\n[encryption]",
+        second.display()
+    );
+    workspace.edit("[encryption]", &section);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let table = format!("[metrics]\nlisten = \"127.0.0.1:{port}\"");
+    workspace.edit("#[metrics]\n#listen = \"127.0.0.1:9184\"", &table);
+    (workspace, second, port)
+}
+
+fn assert_all_is_documented(port: u16) {
+    let names: BTreeSet<String> = samples(port).keys().map(|name| family(name)).collect();
+    let documented = documented();
+    let unknown: Vec<_> = names.difference(&documented).collect();
+    assert!(unknown.is_empty(), "not documented: {unknown:?}");
+    let missing: Vec<_> = documented.difference(&names).collect();
+    // Nothing was retried by a job, and nothing is in trouble any more.
+    let may_miss = |name: &&&String| {
+        name.starts_with(OF_ACCOUNTS)
+            || ["retries_total", "troubles"].contains(&name.as_str())
+            || name.as_str() == "queue_jobs"
+    };
+    let missing: Vec<_> = missing.iter().filter(|name| !may_miss(name)).collect();
+    assert!(missing.is_empty(), "not shown: {missing:?}");
+}
+
+#[test]
+fn a_scrape_of_a_daemon_at_work_tells_what_is_archived_and_what_fails() {
+    let (workspace, second, port) = with_a_destination_in_trouble();
+    let mut daemon = Daemon::start(&workspace, "daemon.log");
+    daemon.wait_until("archived", || {
+        watermark(&workspace, 1, "archive") == Some(13)
+    });
+    assert!(wait_until(
+        || get(port, "/healthz").is_some_and(|(status, _)| status == 200)
+    ));
+    // A picture is a few seconds old, and the spool's is reported now and then.
+    let mut shown = BTreeMap::new();
+    daemon.wait_until("shown", || {
+        shown = samples(port);
+        let archived = value(&shown, &["gtide_watermark_sequence", "/archive\""]) == Some(13.0);
+        let failing = value(&shown, &["gtide_troubles", "/second\""]) == Some(1.0);
+        archived && failing && value(&shown, &["gtide_spool_free_bytes"]).is_some()
+    });
+    for (words, expected) in [
+        (
+            &["gtide_attempts_total", "/archive\"", "committed"][..],
+            13.0,
+        ),
+        (&["gtide_upload_duration_seconds_count", "/archive\""], 13.0),
+        (&["gtide_seal_duration_seconds_count", "db1"], 13.0),
+        (&["gtide_data_keys_total", "made"], 13.0),
+        (&["gtide_acknowledge_duration_seconds_count"], 13.0),
+        (&["gtide_archive_lag_files", "/archive\""], 0.0),
+        (&["gtide_archive_lag_files", "/second\""], 13.0),
+        (&["gtide_source_owned", "db1"], 1.0),
+        (&["gtide_newest_sequence", "db1"], 13.0),
+        (&["gtide_ledger_up"], 1.0),
+        (&["gtide_gaps", "/archive\""], 0.0),
+        (&["gtide_spool_reserve_bytes"], 1_048_576.0),
+    ] {
+        assert_eq!(value(&shown, words), Some(expected), "{words:?}");
+    }
+    let waiting = shown
+        .iter()
+        .filter(|(name, _)| name.starts_with("gtide_queue_jobs") && name.contains("second"));
+    let waiting: f64 = waiting.map(|(_, jobs)| jobs).sum();
+    assert!((waiting - 13.0).abs() < 0.5, "{waiting}");
+    let through = value(
+        &shown,
+        &["gtide_archived_through_timestamp_seconds", "/archive\""],
+    );
+    assert!(through.unwrap() > 1.7e9, "{through:?}");
+
+    let (status, reasons) = get(port, "/readyz").unwrap();
+    assert_eq!(status, 503);
+    assert!(
+        reasons.contains("source db1 at file://") && reasons.contains("second"),
+        "{reasons}"
+    );
+    fs::remove_file(&second).unwrap();
+    daemon.wait_until("ready", || {
+        get(port, "/readyz").is_some_and(|(status, _)| status == 200)
+    });
+    daemon.wait_until("retried", || {
+        value(&samples(port), &["gtide_watermark_sequence", "/second\""]) == Some(13.0)
+    });
+
+    assert_all_is_documented(port);
+    assert_eq!(get(port, "/else").unwrap().0, 404);
+    daemon.stop();
+}
