@@ -1,5 +1,6 @@
 //! A real MySQL server in a temporary data directory, on a private socket.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -36,45 +37,27 @@ pub struct Mysqld {
 }
 
 impl Mysqld {
-    /// Makes a data directory and starts a server on it, with `args` beside the defaults.
+    /// Starts a server on a data directory of its own, as `mysqld --initialize` makes it, with `args` beside the defaults.
     pub fn start(args: &[&str]) -> Self {
+        let mut server = Self::stopped();
+        copy(&initialized(), &server.datadir());
+        server.start_again(args);
+        server
+    }
+
+    fn stopped() -> Self {
         let dir = tempfile::Builder::new()
             .prefix("gtide-mysqld-")
             .tempdir()
             .unwrap();
-        let mut server = Self { process: None, dir };
-        let log = server.log();
-        let status = server
-            .command()
-            .arg("--initialize-insecure")
-            .arg(format!("--log-error={}", log.display()))
-            .args(SMALL)
-            .status()
-            .unwrap();
-        assert!(
-            status.success(),
-            "mysqld --initialize-insecure:\n{}",
-            tail(&log)
-        );
-        server.start_again(args);
-        server
+        Self { process: None, dir }
     }
 
     /// Starts a server on a copy of the data directory of one that was shut down. It gets a
     /// `server_uuid` of its own.
     pub fn start_on_copy_of(datadir: &Path, args: &[&str]) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("gtide-mysqld-")
-            .tempdir()
-            .unwrap();
-        let mut server = Self { process: None, dir };
-        let copied = Command::new("cp")
-            .args(["--archive", "--reflink=auto", "--sparse=always"])
-            .arg(datadir)
-            .arg(server.datadir())
-            .status()
-            .unwrap();
-        assert!(copied.success(), "copy {}", datadir.display());
+        let mut server = Self::stopped();
+        copy(datadir, &server.datadir());
         std::fs::remove_file(server.datadir().join("auto.cnf")).unwrap();
         server.start_again(args);
         server
@@ -107,11 +90,7 @@ impl Mysqld {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(lab_program("mysqld"));
-        command
-            .arg("--no-defaults")
-            .arg(format!("--datadir={}", self.datadir().display()));
-        command
+        mysqld(&self.datadir())
     }
 
     /// What the `mysql` client prints for `sql`: rows as lines, columns by tabs, no headings.
@@ -174,4 +153,58 @@ impl Mysqld {
         let has_ended = wait_until(READY_WITHIN, || process.ended().is_some());
         assert!(has_ended, "mysqld does not stop:\n{}", tail(&self.log()));
     }
+}
+
+fn mysqld(datadir: &Path) -> Command {
+    let mut command = Command::new(lab_program("mysqld"));
+    command
+        .arg("--no-defaults")
+        .arg(format!("--datadir={}", datadir.display()));
+    command
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp")
+        .args(["--archive", "--reflink=auto", "--sparse=always"])
+        .args([from, to])
+        .status()
+        .unwrap();
+    assert!(copied.success(), "copy {}", from.display());
+}
+
+/// A data directory that no server ever ran on, without `server_uuid`: made once for each installation of the lab, since
+/// it takes seconds.
+fn initialized() -> PathBuf {
+    let program = lab_program("mysqld");
+    let lab = program.parent().and_then(Path::parent).unwrap();
+    let made = lab.join("datadir");
+    // Test processes that run side by side make it once.
+    let lock = File::create(lab.join("datadir.lock")).unwrap();
+    lock.lock().unwrap();
+    let age = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    if age(&made).is_ok_and(|made| made >= age(&program).unwrap()) {
+        return made;
+    }
+    let dir = tempfile::Builder::new().prefix("datadir-").tempdir_in(lab);
+    let dir = dir.unwrap();
+    let (new, log) = (dir.path().join("data"), dir.path().join("log"));
+    let status = mysqld(&new)
+        .arg("--initialize-insecure")
+        .arg(format!("--log-error={}", log.display()))
+        .args(SMALL)
+        .status()
+        .unwrap();
+    assert!(
+        status.success(),
+        "mysqld --initialize-insecure:\n{}",
+        tail(&log)
+    );
+    // A server that finds none makes itself one.
+    let identity = new.join("auto.cnf");
+    if identity.exists() {
+        std::fs::remove_file(identity).unwrap();
+    }
+    let _ = std::fs::remove_dir_all(&made);
+    std::fs::rename(new, &made).unwrap();
+    made
 }

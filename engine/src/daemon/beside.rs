@@ -26,7 +26,7 @@ use crate::ledger::{
 };
 use crate::mysql::rotation::Rotation;
 use crate::mysql::standing::{self, Standing};
-use crate::mysql::{Answers, Channel, Server, expiry};
+use crate::mysql::{Answers, Channel, MysqlError, Server, expiry};
 use crate::purge::Purge;
 use crate::watch;
 
@@ -96,6 +96,10 @@ impl Beside {
                 if std::mem::take(&mut self.is_silent) {
                     tracing::info!(source, "the server answers again");
                 }
+            }
+            // Of files and database others tell, who need them.
+            Err(error) if !(error.is::<MysqlError>() || error.is::<Failure>()) => {
+                tracing::debug!(source, error = format!("{error:#}"), "not compared");
             }
             Err(error) => {
                 let problem = Problem::of(&error);

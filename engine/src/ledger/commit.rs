@@ -496,9 +496,14 @@ pub(super) const END_OF_RUN: &str = "SELECT c.sequence FROM commits c
          AND n.sequence = c.sequence + 1) IS NULL
      ORDER BY c.sequence LIMIT 1";
 
+// The last transaction need not be in the last file: an idle server closes empty ones. Of those a thousand are looked
+// through.
 pub(super) const CHAIN_HEAD: &str = "SELECT sequence, entry_sha256, (
        SELECT head_gtids FROM positions WHERE source = $1 AND destination = $2) AS gtids,
-       committed_at, last_commit
+       committed_at, (
+       SELECT c.last_commit FROM commits c WHERE c.source = $1 AND c.destination = $2
+         AND c.sequence BETWEEN commits.sequence - 1000 AND commits.sequence
+         AND c.last_commit IS NOT NULL ORDER BY c.sequence DESC LIMIT 1) AS last_commit
      FROM commits WHERE source = $1 AND destination = $2 AND sequence = (
        SELECT head FROM positions WHERE source = $1 AND destination = $2)";
 

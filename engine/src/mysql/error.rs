@@ -39,16 +39,38 @@ pub enum MysqlError {
         /// Its file.
         path: PathBuf,
     },
-    /// No session, or one that broke.
+    /// The server says no.
+    #[error("{address}: {doing}: {message} (error {number})")]
+    Refused {
+        /// Which server.
+        address: String,
+        /// What was being done.
+        doing: &'static str,
+        /// In the server's words.
+        message: String,
+        /// The server's number for it.
+        number: u16,
+    },
+    /// The line to it.
     #[error("{address}: {doing}")]
-    Session {
+    Network {
         /// Which server.
         address: String,
         /// What was being done.
         doing: &'static str,
         /// Why.
         #[source]
-        source: sqlx::Error,
+        source: io::Error,
+    },
+    /// Anything else on the way: TLS, another protocol.
+    #[error("{address}: {doing}: {reason}")]
+    Session {
+        /// Which server.
+        address: String,
+        /// What was being done.
+        doing: &'static str,
+        /// Why.
+        reason: String,
     },
     /// No answer in time.
     #[error("{address}: {doing}: no answer within {}s", within.as_secs())]
@@ -81,30 +103,57 @@ pub enum MysqlError {
 }
 
 impl MysqlError {
-    /// The server's number for it.
-    pub fn number(&self) -> Option<u16> {
-        let Self::Session { source, .. } = self else {
-            return None;
-        };
-        let error = source.as_database_error()?;
-        let error = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()?;
-        Some(error.number())
+    /// What the driver says, in our words.
+    pub(super) fn of(address: String, doing: &'static str, error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(source) => Self::Network {
+                address,
+                doing,
+                source,
+            },
+            sqlx::Error::Database(error) => Self::of_server(address, doing, error.as_ref()),
+            other => Self::Session {
+                address,
+                doing,
+                reason: other.to_string(),
+            },
+        }
     }
 
-    /// The server says no, and will say so again.
-    fn is_refusal(&self) -> bool {
-        self.number().is_some_and(|number| {
-            PASSWORD_EXPIRED.contains(&number)
-                || [
-                    ACCESS_DENIED,
-                    PRIVILEGE_MISSING,
-                    TABLE_DENIED,
-                    HOST_DENIED,
-                    NO_PASSWORD,
-                    ACCOUNT_LOCKED,
-                ]
-                .contains(&number)
-        })
+    fn of_server(
+        address: String,
+        doing: &'static str,
+        error: &dyn sqlx::error::DatabaseError,
+    ) -> Self {
+        match error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+            Some(refused) => Self::Refused {
+                address,
+                doing,
+                message: refused.message().to_owned(),
+                number: refused.number(),
+            },
+            None => Self::Session {
+                address,
+                doing,
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    /// Is it the account: what the server refuses now it will refuse again?
+    fn is_about_the_account(&self) -> bool {
+        let Self::Refused { number, .. } = self else {
+            return false;
+        };
+        let account = [
+            ACCESS_DENIED,
+            PRIVILEGE_MISSING,
+            TABLE_DENIED,
+            HOST_DENIED,
+            NO_PASSWORD,
+            ACCOUNT_LOCKED,
+        ];
+        account.contains(number) || PASSWORD_EXPIRED.contains(number)
     }
 }
 
@@ -115,8 +164,11 @@ impl Diagnose for MysqlError {
                 Exit::Usage
             }
             Self::Answer { .. } => Exit::Unexpected,
-            Self::Session { .. } if self.is_refusal() => Exit::Usage,
-            Self::Session { .. } | Self::Silent { .. } => Exit::Transient,
+            Self::Refused { .. } if self.is_about_the_account() => Exit::Usage,
+            Self::Refused { .. }
+            | Self::Network { .. }
+            | Self::Session { .. }
+            | Self::Silent { .. } => Exit::Transient,
         }
     }
 
@@ -124,17 +176,20 @@ impl Diagnose for MysqlError {
         let hint = match self {
             Self::PasswordFile { .. } => "check `password-file`, and that this user may read it",
             Self::PasswordExposed { .. } => "chmod 600, owned by the user that gtide runs as",
-            Self::Session { .. } => match self.number() {
-                Some(PRIVILEGE_MISSING | TABLE_DENIED) => {
-                    "`gtide check` lists the grants that are needed"
-                }
-                Some(_) if self.is_refusal() => {
-                    "check the user in `mysql` and the password in `password-file`; `gtide check` lists the grants that are needed"
-                }
-                _ => {
-                    "check that the server runs and that `mysql` names it; archiving goes on without it"
-                }
-            },
+            Self::Refused {
+                number: PRIVILEGE_MISSING | TABLE_DENIED,
+                ..
+            } => "`gtide check` lists the rights that are needed",
+            Self::Refused { .. } if self.is_about_the_account() => {
+                "check the user in `mysql` and the password in `password-file`; `gtide check` lists the rights that are needed"
+            }
+            Self::Refused { .. } => "see what the server says; archiving goes on without it",
+            Self::Network { .. } => {
+                "check that the server runs and that `mysql` names it; archiving goes on without it"
+            }
+            Self::Session { .. } => {
+                "check `ssl-mode` and `ssl-ca` in `mysql`, and that it is a MySQL server; archiving goes on without it"
+            }
             Self::Silent { .. } => "check whether the server hangs; archiving goes on without it",
             Self::Unsupported { .. } => {
                 "MySQL 8.0, 8.4 and 9.x are supported, and their builds by others; MariaDB is not"

@@ -26,30 +26,31 @@ pub fn judge(source: &str, account: &str, grants: &[String], wanted: Wanted) -> 
         || ["SELECT", "ALL PRIVILEGES"]
             .iter()
             .any(|right| privileges(grants, "`performance_schema`.*").contains(*right));
-    let mut findings = vec![right(
-        source,
-        "SELECT on performance_schema",
-        sees,
-        true,
-        "who reads binary logs, and how replicas stand",
-        format!("GRANT SELECT ON performance_schema.* TO {account}"),
-    )];
-    findings.push(right(
-        source,
-        "RELOAD",
-        has("RELOAD") || !wanted.rotates,
-        true,
-        "`max-rpo` closes the active file by FLUSH BINARY LOGS",
-        format!("GRANT RELOAD ON *.* TO {account}"),
-    ));
-    findings.push(right(
-        source,
-        "BINLOG_ADMIN",
-        has("BINLOG_ADMIN"),
-        wanted.purges,
-        "purging needs it",
-        format!("GRANT BINLOG_ADMIN ON *.* TO {account}"),
-    ));
+    let rights = [
+        Right {
+            name: "SELECT on performance_schema",
+            is_there: sees,
+            is_used: true,
+            why: "who reads binary logs, and how replicas stand",
+            statement: format!("GRANT SELECT ON performance_schema.* TO {account}"),
+        },
+        Right {
+            name: "RELOAD",
+            is_there: has("RELOAD"),
+            is_used: wanted.rotates,
+            why: "`max-rpo` closes the active file by FLUSH BINARY LOGS",
+            statement: format!("GRANT RELOAD ON *.* TO {account}"),
+        },
+        Right {
+            name: "BINLOG_ADMIN",
+            is_there: has("BINLOG_ADMIN"),
+            is_used: wanted.purges,
+            why: "`[purge] auto` and `gtide purge --execute` need it",
+            statement: format!("GRANT BINLOG_ADMIN ON *.* TO {account}"),
+        },
+    ];
+    let rights = rights.into_iter().map(|right| right.find(source));
+    let mut findings: Vec<_> = rights.collect();
     findings.extend(
         TOO_MUCH
             .iter()
@@ -66,30 +67,32 @@ pub fn judge(source: &str, account: &str, grants: &[String], wanted: Wanted) -> 
     findings
 }
 
-fn right(
-    source: &str,
-    name: &str,
+/// One right.
+struct Right {
+    name: &'static str,
     is_there: bool,
-    is_needed: bool,
-    why: &str,
+    /// By this configuration.
+    is_used: bool,
+    why: &'static str,
+    /// Grants it.
     statement: String,
-) -> Finding {
-    let check = "server-grants";
-    match (is_there, is_needed) {
-        (true, _) => Finding::ok(check, source, format!("{name}: granted, or not needed")),
-        (false, true) => Finding::fail(
-            check,
-            source,
-            Exit::Usage,
-            format!("{name} is not granted: {why}"),
-            statement,
-        ),
-        (false, false) => Finding::warn(
-            check,
-            source,
-            format!("{name} is not granted: {why}"),
-            statement,
-        ),
+}
+
+impl Right {
+    fn find(self, source: &str) -> Finding {
+        let (check, name, why) = ("server-grants", self.name, self.why);
+        match (self.is_there, self.is_used) {
+            (true, _) => Finding::ok(check, source, format!("{name} is granted")),
+            (false, false) => Finding::ok(
+                check,
+                source,
+                format!("{name} is not granted, and not used: {why}"),
+            ),
+            (false, true) => {
+                let reason = format!("{name} is not granted: {why}");
+                Finding::fail(check, source, Exit::Usage, reason, self.statement)
+            }
+        }
     }
 }
 
@@ -149,7 +152,7 @@ mod tests {
         };
         assert_eq!(
             verdicts(&none, wanted),
-            [Verdict::Fail, Verdict::Ok, Verdict::Warn]
+            [Verdict::Fail, Verdict::Ok, Verdict::Ok]
         );
         // On something else it is of no use.
         let elsewhere = ["GRANT SELECT ON `performance_schemas`.* TO `gtide`@`%`"];

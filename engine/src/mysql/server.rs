@@ -268,11 +268,7 @@ impl Server {
     }
 
     fn broken(&self, doing: &'static str, source: sqlx::Error) -> MysqlError {
-        MysqlError::Session {
-            address: self.name(),
-            doing,
-            source,
-        }
+        MysqlError::of(self.name(), doing, source)
     }
 }
 

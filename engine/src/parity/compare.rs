@@ -180,9 +180,10 @@ fn on_time(
     } else {
         "gtide"
     };
+    let seconds = SignedDuration::from_secs(lead.abs().as_secs());
     (
         Standing::Late,
-        Some(format!("{who} had it {:#} later", lead.abs())),
+        Some(format!("{who} had it {seconds:#} later")),
     )
 }
 

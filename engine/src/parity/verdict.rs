@@ -66,7 +66,8 @@ pub fn judge(run: &ParityRun, files: &[Compared], unread: &[String], now: Timest
     }));
     let mut waits = Vec::new();
     if left > SignedDuration::ZERO {
-        waits.push(format!("the window is over in {left:#.0}"));
+        let left = SignedDuration::from_secs(left.as_secs());
+        waits.push(format!("the window is over in {left:#}"));
     }
     if let Some(error) = &run.scan_error {
         waits.push(format!("the manifests cannot be read: {error}"));

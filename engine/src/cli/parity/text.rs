@@ -47,7 +47,7 @@ pub(super) fn plain(whole: &Whole) -> String {
 
 pub(super) fn markdown(whole: &Whole) -> String {
     let mut text = format!(
-        "## Parallel run of `{}`: {}\n\nBegun {:.0}, window {} hours.\n\n",
+        "## Parallel run of `{}`: {}\n\nBegun {:.0}, window {:.1} hours.\n\n",
         whole.source,
         word(&whole.verdict),
         whole.started_at,
