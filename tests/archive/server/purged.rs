@@ -28,12 +28,6 @@ fn why<'a>(kept: &'a [(String, serde_json::Value)], file: &str) -> &'a serde_jso
 fn what_is_archived_everywhere_goes_in_batches_and_nothing_else() {
     let (server, _) = start(&[]);
     let workspace = workspace_of(&server);
-    let other = workspace.path().join("other");
-    let second = format!(
-        "[[destination]]\nurl = \"file://{}\"\n\n[encryption]",
-        other.display()
-    );
-    workspace.edit("[encryption]", &second);
     close(&server, 210);
     archive(&workspace);
     let archived = files_of(&server).len() - 1;
@@ -61,8 +55,13 @@ fn what_is_archived_everywhere_goes_in_batches_and_nothing_else() {
     assert_eq!(statements, 2, "211 files at once: {}", stderr(&output));
 
     // One destination lacks what the other one has.
-    std::fs::rename(&other, workspace.path().join("away")).unwrap();
+    let other = workspace.path().join("other");
     std::fs::write(&other, "in the way").unwrap();
+    let second = format!(
+        "[[destination]]\nurl = \"file://{}\"\n\n[encryption]",
+        other.display()
+    );
+    workspace.edit("[encryption]", &second);
     let failed = workspace.run_once();
     assert_ne!(code(&failed), 0);
     let (gone, kept) = purge(&workspace, &["--keep", "0s"]);
