@@ -22,6 +22,7 @@
 )]
 
 mod gcs;
+mod gcs_emulator;
 mod lab;
 mod moto;
 mod mysqld;
@@ -34,6 +35,7 @@ mod seaweedfs;
 mod tcp;
 
 pub use gcs::{Gcs, GcsUpload};
+pub use gcs_emulator::GcsEmulator;
 pub use lab::lab_program;
 pub use moto::Moto;
 pub use mysqld::Mysqld;

@@ -26,32 +26,69 @@ use crate::retry::RetryClass;
 /// Opens the store under test: another client of the same place each time.
 pub type Connect<'a> = &'a (dyn Fn() -> Arc<dyn ObjectStore> + Sync);
 
+/// All rules' names, in the order in which they are tried.
+pub const RULES: [&str; 20] = [
+    "put-once",
+    "race",
+    "absent",
+    "empty",
+    "ranges",
+    "bounded",
+    "odd keys",
+    "impossible",
+    "probe",
+    "listing",
+    "order",
+    "folders",
+    "upload",
+    "resume",
+    "stream",
+    "upload-taken",
+    "abort",
+    "wrong-bytes",
+    "wrong-parts",
+    "pending",
+];
+
 /// All rules, below `prefix`, which ends in a slash.
 pub async fn all(connect: Connect<'_>, prefix: &str) {
-    let at = |rule: &str| Place {
+    for rule in RULES {
+        one(rule, connect, prefix).await;
+    }
+}
+
+/// One of [`RULES`], below `prefix`, which ends in a slash.
+///
+/// # Panics
+/// When the rule is broken, or there is none of that name.
+pub async fn one(rule: &str, connect: Connect<'_>, prefix: &str) {
+    let at = Place {
         store: connect(),
         prefix: format!("{prefix}{rule}/"),
     };
-    objects::put_creates_once(&at("put-once")).await;
-    objects::of_racing_puts_one_wins(connect, &at("race")).await;
-    objects::what_is_absent_is_none(&at("absent")).await;
-    objects::an_empty_object_is_an_object(&at("empty")).await;
-    objects::ranges_are_exact(&at("ranges")).await;
-    objects::reading_all_is_bounded(&at("bounded")).await;
-    objects::odd_keys_survive(&at("odd keys")).await;
-    objects::impossible_keys_are_refused(&at("impossible")).await;
-    objects::a_probe_can_be_removed(&at("probe")).await;
-    listings::listings_are_complete_and_ordered(&at("listing")).await;
-    listings::listings_order_by_bytes_within_a_folder(&at("order")).await;
-    listings::folders_are_listed(&at("folders")).await;
-    uploads::an_upload_becomes_an_object(&at("upload")).await;
-    uploads::an_upload_outlives_its_client(connect, &at("resume")).await;
-    uploads::a_stream_goes_on_where_it_ended(connect, &at("stream")).await;
-    uploads::an_upload_never_overwrites(&at("upload-taken")).await;
-    uploads::an_aborted_upload_is_gone(&at("abort")).await;
-    uploads::wrong_bytes_are_refused(&at("wrong-bytes")).await;
-    uploads::wrong_parts_are_refused(&at("wrong-parts")).await;
-    uploads::pending_uploads_are_listed(&at("pending")).await;
+    match rule {
+        "put-once" => objects::put_creates_once(&at).await,
+        "race" => objects::of_racing_puts_one_wins(connect, &at).await,
+        "absent" => objects::what_is_absent_is_none(&at).await,
+        "empty" => objects::an_empty_object_is_an_object(&at).await,
+        "ranges" => objects::ranges_are_exact(&at).await,
+        "bounded" => objects::reading_all_is_bounded(&at).await,
+        "odd keys" => objects::odd_keys_survive(&at).await,
+        "impossible" => objects::impossible_keys_are_refused(&at).await,
+        "probe" => objects::a_probe_can_be_removed(&at).await,
+        "listing" => listings::listings_are_complete_and_ordered(&at).await,
+        "order" => listings::listings_order_by_bytes_within_a_folder(&at).await,
+        "folders" => listings::folders_are_listed(&at).await,
+        "upload" => uploads::an_upload_becomes_an_object(&at).await,
+        "resume" => uploads::an_upload_outlives_its_client(connect, &at).await,
+        "stream" => uploads::a_stream_goes_on_where_it_ended(connect, &at).await,
+        "upload-taken" => uploads::an_upload_never_overwrites(&at).await,
+        "abort" => uploads::an_aborted_upload_is_gone(&at).await,
+        "wrong-bytes" => uploads::wrong_bytes_are_refused(&at).await,
+        "wrong-parts" => uploads::wrong_parts_are_refused(&at).await,
+        "pending" => uploads::pending_uploads_are_listed(&at).await,
+        _ => panic!("there is no rule {rule:?}"),
+    }
 }
 
 /// A store and the prefix in it that one rule has to itself.
