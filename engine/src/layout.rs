@@ -9,6 +9,7 @@
 //! <cluster>/check/<uuid>                                            a probe of `gtide check`, soon gone
 //! <cluster>/<server_uuid>/<incarnation>/log/0000000123.gtb          archive object
 //! <cluster>/<server_uuid>/<incarnation>/manifest/0000000123.json    manifest entry
+//! <cluster>/<server_uuid>/<incarnation>/rollup/0000000000-0000000999.json.zst   the entries of 1,000 sequences together
 //! <cluster>/<server_uuid>/<incarnation>/keys/<first>-<last>-<key>.json   data keys that were wrapped anew
 //! ```
 //!
@@ -24,9 +25,11 @@ use uuid::Uuid;
 
 mod probe;
 mod rewrapped;
+mod rollup;
 
 pub use probe::ProbeKey;
 pub use rewrapped::RewrappedName;
+pub use rollup::RollupName;
 
 /// Digits of a sequence in a key. MySQL's last sequence is 2^31 - 1, which has ten
 /// (`MAX_LOG_UNIQUE_FN_EXT` in the server's `sql/binlog.cc`).
@@ -223,6 +226,11 @@ impl SourceIdentity {
     /// The prefix of its manifest entries.
     pub fn manifest_prefix(&self) -> String {
         format!("{}manifest/", self.prefix())
+    }
+
+    /// The prefix of its rollups.
+    pub fn rollup_prefix(&self) -> String {
+        format!("{}rollup/", self.prefix())
     }
 
     /// The prefix of its data keys that were wrapped anew.

@@ -7,7 +7,7 @@
 //! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`base_backup`] [`layout`] [`server_address`] [`digest`] [`retry`] [`exit`] [`finding`] | |
 //! | 1 I/O edge | [`store`] [`keyring`] [`data_keys`] [`clock`] [`durable_fs`] [`cloud`] [`config`] [`terminal`] | |
 //! | 2 state | `ledger` | `ledger` |
-//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `metrics` `mysql` `purge` `parity` `daemon` `check` `cli` `failpoint` | `daemon` |
+//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `rewrap` `rollup` `metrics` `mysql` `purge` `parity` `daemon` `check` `cli` `failpoint` | `daemon` |
 
 pub mod archive;
 pub mod base_backup;
@@ -53,6 +53,8 @@ pub mod reconcile;
 pub mod retry;
 #[cfg(feature = "daemon")]
 pub mod rewrap;
+#[cfg(feature = "daemon")]
+pub mod rollup;
 pub mod server_address;
 #[cfg(feature = "daemon")]
 pub mod spool;

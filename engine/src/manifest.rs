@@ -13,6 +13,7 @@
 
 pub mod chain;
 pub mod rewrapped;
+pub mod rollup;
 #[cfg(test)]
 mod tests;
 
@@ -191,18 +192,7 @@ impl Entry {
     /// # Errors
     /// When the bytes are no entry, of an unknown version, or belong under another key.
     pub fn parse(key: &ObjectKey, bytes: &[u8]) -> Result<Self, ManifestError> {
-        let malformed = |source| ManifestError::Malformed {
-            key: key.clone(),
-            source,
-        };
-        let Versioned { version } = serde_json::from_slice(bytes).map_err(malformed)?;
-        if version != u64::from(VERSION) {
-            return Err(ManifestError::Version {
-                key: key.clone(),
-                found: version,
-            });
-        }
-        let entry: Self = serde_json::from_slice(bytes).map_err(malformed)?;
+        let entry = Self::read(key, bytes)?;
         if entry.source.manifest_key(entry.sequence) != *key {
             return Err(ManifestError::Misplaced {
                 key: key.clone(),
@@ -211,6 +201,26 @@ impl Entry {
             });
         }
         Ok(entry)
+    }
+
+    /// Reads an entry that lies in the object at `key`, whosever it is.
+    fn read(key: &ObjectKey, bytes: &[u8]) -> Result<Self, ManifestError> {
+        let version = |found| ManifestError::Version {
+            key: key.clone(),
+            found,
+        };
+        match serde_json::from_slice::<Self>(bytes) {
+            Ok(entry) if entry.version == VERSION => Ok(entry),
+            Ok(entry) => Err(version(entry.version.into())),
+            // Of another version it may have another form.
+            Err(source) => match serde_json::from_slice::<Versioned>(bytes) {
+                Ok(other) if other.version != u64::from(VERSION) => Err(version(other.version)),
+                _ => Err(ManifestError::Malformed {
+                    key: key.clone(),
+                    source,
+                }),
+            },
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Checked are: each cluster's layout version; every entry; the hash chain and the GTID chain; every
 //! object's existence, size, CRC32C, authentication, index and digest; every event's CRC; the entry's
-//! summary of the binlog; and that there are no objects without an entry. Of an object that is not read back, the
+//! summary of the binlog; that rollups are copies of the entries; and that there are no objects without an entry. Of an object that is not read back, the
 //! store is asked for size and CRC32C: no key is needed for it.
 //!
 //! # Limits
@@ -17,11 +17,13 @@ pub mod check;
 pub mod depth;
 pub mod finding;
 pub mod inventory;
+mod rollups;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use engine::data_keys;
+use engine::digest::Digest;
 use engine::exit::{Diagnose, Exit};
 use engine::layout::{ClusterName, ObjectKey, RewrappedName, Sequence, SourceIdentity};
 use engine::store::StoreError;
@@ -30,7 +32,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::destination::{Destination, DestinationError, Layout};
-use crate::entries::{self, ENTRIES_IN_FLIGHT};
+use crate::entries::{self, ENTRIES_IN_FLIGHT, ROLLUPS_IN_FLIGHT};
 use crate::history::{ArchivedFile, ChainWalk, Flaw, StoredEntry};
 use crate::object::Archive;
 use crate::progress::Progress;
@@ -228,6 +230,7 @@ impl Audit<'_> {
             .buffered(ENTRIES_IN_FLIGHT);
         let mut walk = ChainWalk::new(range);
         let mut judging: JoinSet<Judgement> = JoinSet::new();
+        let mut digests = BTreeMap::new();
         while let Some((sequence, read)) = entries.next().await {
             self.report.files = self.report.files.saturating_add(1);
             let stored = match read {
@@ -242,6 +245,7 @@ impl Audit<'_> {
                 }
             };
             self.chain(source, &mut walk, &stored);
+            digests.insert(sequence, stored.sha256);
             if let Some(suspect) = self.suspect(&stored, size(sequence)) {
                 while judging.len() >= self.in_flight() {
                     self.take_next(&mut judging).await;
@@ -257,6 +261,7 @@ impl Audit<'_> {
             self.take_next(&mut judging).await;
         }
         self.rewrapped(objects).await;
+        self.rollups(objects, &digests).await;
         self.unrecorded(source, objects).await;
     }
 
@@ -278,6 +283,18 @@ impl Audit<'_> {
             })
             .buffered(OBJECTS_IN_FLIGHT);
         while let Some(finding) = read.next().await {
+            self.report.findings.extend(finding);
+        }
+    }
+
+    /// Rollups that are not copies of the entries.
+    async fn rollups(&mut self, objects: &SourceObjects, entries: &BTreeMap<Sequence, Digest>) {
+        let (range, store) = (self.range, self.archive.store.as_ref());
+        let names: Vec<_> = objects.rollups.iter().collect();
+        let mut judged = stream::iter(names)
+            .map(|name| rollups::judge(store, name, range, entries))
+            .buffered(ROLLUPS_IN_FLIGHT);
+        while let Some(finding) = judged.next().await {
             self.report.findings.extend(finding);
         }
     }

@@ -23,6 +23,7 @@ mod failover;
 mod large;
 mod place;
 mod rehearse;
+mod rollups;
 mod round_trip;
 mod second;
 mod workload;

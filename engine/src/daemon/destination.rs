@@ -14,6 +14,7 @@ use super::tenure::Tenure;
 use super::trouble::Troubles;
 use crate::ledger::DestinationId;
 use crate::queue::backoff_within;
+use crate::rollup::Rollups;
 
 /// Bound of the first delay before a destination is tried again; it doubles with each failure.
 const RETRY_BASE: Duration = Duration::from_secs(1);
@@ -23,6 +24,9 @@ const RETRY_CAP: Duration = Duration::from_secs(30);
 
 /// How often uploads that nobody goes on with are looked for.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+
+/// How often it is looked whether a rollup is due.
+const ROLL_UP_EVERY: Duration = Duration::from_mins(1);
 
 /// Destinations of one source that were opened.
 pub(super) type Opened = BTreeSet<DestinationId>;
@@ -51,6 +55,7 @@ pub(super) async fn serve(
                 let ended = tokio::select! {
                     ended = tenure.work(destination.id, stop.clone()) => ended,
                     never = keep_swept(&tenure, &destination) => match never {},
+                    never = keep_rolled_up(&tenure, &destination) => match never {},
                 };
                 match ended {
                     Ok(()) => return,
@@ -72,5 +77,13 @@ async fn keep_swept(tenure: &Tenure, destination: &Destination) -> Infallible {
     loop {
         tenure.sweep(destination).await;
         tokio::time::sleep(SWEEP_EVERY).await;
+    }
+}
+
+async fn keep_rolled_up(tenure: &Tenure, destination: &Destination) -> Infallible {
+    let mut rollups = Rollups::of(tenure.identity.clone());
+    loop {
+        tenure.roll_up(destination, &mut rollups).await;
+        tokio::time::sleep(ROLL_UP_EVERY).await;
     }
 }

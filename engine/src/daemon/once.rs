@@ -18,6 +18,7 @@ use crate::exit::{Exit, Failure};
 use crate::layout::SourceIdentity;
 use crate::ledger::DestinationId;
 use crate::queue::{QueueError, Settled};
+use crate::rollup::Rollups;
 use crate::watch::{Inode, Watch};
 
 /// Archives a source until its lanes rest. None when `stop` fired before.
@@ -187,6 +188,9 @@ impl Run {
         while lanes.join_next().await.is_some() {}
         for work in &self.works {
             work.tenure.clear_spool().await;
+            if !stop.is_cancelled() {
+                work.roll_up().await;
+            }
         }
         // Whoever was faster: told to stop is told to stop.
         Ok(settled?.filter(|_| !stop.is_cancelled()))
@@ -215,6 +219,14 @@ impl Work {
             opened,
             before,
         })
+    }
+
+    async fn roll_up(&self) {
+        let destinations = self.tenure.parts.destinations.iter();
+        for destination in destinations.filter(|one| self.opened.contains(&one.id)) {
+            let mut rollups = Rollups::of(self.tenure.identity.clone());
+            self.tenure.roll_up(destination, &mut rollups).await;
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::ledger::{DestinationId, LedgerError, Route, SourceId};
 use crate::pipeline::{Pipeline, SealLocks, Source, orphans};
 use crate::queue::QueueError;
 use crate::reconcile;
+use crate::rollup::Rollups;
 use crate::watch::{self, Pins};
 
 /// The source, until it is dropped.
@@ -157,6 +158,29 @@ impl Tenure {
                 "orphaned uploads could not be ended"
             );
         }
+    }
+
+    /// Writes the rollups that are due at an open destination. What cannot be written now is tried again by the next look;
+    /// nothing waits for them.
+    pub(super) async fn roll_up(&self, destination: &Destination, rollups: &mut Rollups) {
+        if let Err(error) = self.try_roll_up(destination, rollups).await {
+            let (source, destination) = (&self.name, destination.store.url());
+            let error = format!("{error:#}");
+            tracing::info!(source, destination, error, "rollups are written later");
+        }
+    }
+
+    async fn try_roll_up(
+        &self,
+        destination: &Destination,
+        rollups: &mut Rollups,
+    ) -> anyhow::Result<()> {
+        let ledger = &self.parts.ledger;
+        if let Some(head) = ledger.chain_head(self.source, destination.id).await? {
+            let store = destination.store.as_ref();
+            rollups.write_due(store, head.sequence).await?;
+        }
+        Ok(())
     }
 
     /// Runs the lanes of an open route until `stop` fires or the source is lost, and the work in hand has come to a

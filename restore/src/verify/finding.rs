@@ -5,6 +5,7 @@ use engine::data_keys::{DataKeyError, RewrappedError};
 use engine::exit::{self, Diagnose, Exit};
 use engine::layout::{ObjectKey, Sequence, SourceIdentity};
 use engine::manifest::chain;
+use engine::store::StoreError;
 use serde::Serialize;
 
 use crate::entries::EntryError;
@@ -62,6 +63,8 @@ pub enum Kind {
     NoKey,
     /// Data keys that were wrapped anew, and are not what they should be.
     BadKeys,
+    /// A rollup that is not whole, or holds other entries than those that are there.
+    BadRollup,
     /// An object or entry that the store did not give, or a key that could not be asked for.
     Unreadable,
     /// An object whose entry is not there.
@@ -146,6 +149,11 @@ impl Finding {
         Self::of_error(kind, key, error)
     }
 
+    /// What keeps a rollup from being read.
+    pub fn of_rollup(key: ObjectKey, error: &StoreError) -> Self {
+        Self::of_error(Kind::Unreadable, key, error)
+    }
+
     /// What keeps an object from being read back.
     pub fn of_object(key: ObjectKey, error: &ReadError) -> Self {
         let kind = match error {
@@ -219,7 +227,7 @@ impl Finding {
             | Kind::UnrecordedObject => "missing",
             Kind::BrokenLink => "broken chain",
             Kind::Fork => "fork",
-            Kind::BadEntry | Kind::BadObject | Kind::BadKeys => "corrupt",
+            Kind::BadEntry | Kind::BadObject | Kind::BadKeys | Kind::BadRollup => "corrupt",
             Kind::NoKey => "no key",
             Kind::Unreadable => "unreadable",
             Kind::FlawedFile | Kind::InFlight | Kind::UnknownObject => "note",

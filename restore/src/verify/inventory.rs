@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::layout::{KeyKind, ObjectKey, ProbeKey, RewrappedName, Sequence, SourceIdentity};
+use engine::layout::{
+    KeyKind, ObjectKey, ProbeKey, RewrappedName, RollupName, Sequence, SourceIdentity,
+};
 use engine::store::ListedObject;
 
 /// Objects of unknown purpose that are named; the rest is counted.
@@ -31,6 +33,8 @@ pub struct SourceObjects {
     pub logs: BTreeMap<Sequence, u64>,
     /// Its data keys that were wrapped anew.
     pub rewrapped: Vec<RewrappedName>,
+    /// Its rollups.
+    pub rollups: Vec<RollupName>,
 }
 
 impl Inventory {
@@ -39,6 +43,10 @@ impl Inventory {
         if let Some(name) = RewrappedName::parse(&listed.key) {
             let source = self.sources.entry(name.source.clone()).or_default();
             return source.rewrapped.push(name);
+        }
+        if let Some(name) = RollupName::parse(&listed.key) {
+            let source = self.sources.entry(name.source.clone()).or_default();
+            return source.rollups.push(name);
         }
         let Ok(parsed) = listed.key.parse() else {
             return self.add_foreign(listed.key);
@@ -104,6 +112,8 @@ mod tests {
             "orders/check/3e11fa47-71ca-11e1-9e33-c80aa9429562".to_owned(),
             format!("{SOURCE}/keys/0000000007-0000000008-0123456789abcdef.json"),
             format!("{SOURCE}/keys/0000000008-0000000007-0123456789abcdef.json"),
+            format!("{SOURCE}/rollup/0000000000-0000000999.json.zst"),
+            format!("{SOURCE}/rollup/0000000007-0000001006.json.zst"),
             "orders/notes/gtide.json".to_owned(),
         ]);
         let (_, objects) = inventory.sources.first_key_value().unwrap();
@@ -112,8 +122,12 @@ mod tests {
         let unknown: Vec<&str> = inventory.unknown.iter().map(ObjectKey::as_str).collect();
         let backup = format!("{SOURCE}/log/0000000007.gtb.bak");
         let keys = format!("{SOURCE}/keys/0000000008-0000000007-0123456789abcdef.json");
-        assert_eq!(unknown, [&backup, &keys, "orders/notes/gtide.json"]);
-        assert_eq!(objects.rewrapped.len(), 1);
+        let rollup = format!("{SOURCE}/rollup/0000000007-0000001006.json.zst");
+        assert_eq!(
+            unknown,
+            [&backup, &keys, &rollup, "orders/notes/gtide.json"]
+        );
+        assert_eq!((objects.rewrapped.len(), objects.rollups.len()), (1, 1));
     }
 
     #[test]
