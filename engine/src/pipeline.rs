@@ -17,6 +17,7 @@
 //! # Limits
 //! One job is one file; how many run is the queue's affair.
 
+pub mod backups;
 pub mod commit;
 mod error;
 pub mod orphans;
@@ -32,16 +33,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::backups::BaseBackups;
 use self::commit::Commit;
 pub use self::error::PipelineError;
+use self::seal::Sealed;
 pub use self::sealing::SealLocks;
 use self::sealing::{Origin, Subject};
-use self::upload::Upload;
+use self::upload::{Upload, Verified};
 use crate::archive::ObjectIdentity;
+use crate::binlog::Summary;
 use crate::clock::Clock;
 use crate::failpoint::failpoint;
 use crate::keyring::Keyring;
-use crate::layout::SourceIdentity;
+use crate::layout::{BackupId, SourceIdentity};
 use crate::ledger::{Committed, DestinationId, Ledger, SourceId};
 use crate::metrics::Meter;
 use crate::queue::{ArchiveJob, Handler, JobFailure, JobRun, Route};
@@ -76,6 +80,8 @@ pub struct Pipeline {
     pub stores: HashMap<DestinationId, Arc<dyn ObjectStore>>,
     /// One seal at a time per file.
     pub seals: SealLocks,
+    /// Recorded base backups.
+    pub backups: BaseBackups,
     /// Counts what happens.
     pub meter: Meter,
 }
@@ -102,6 +108,21 @@ impl Pipeline {
             source.ok_or_else(|| unconfigured("source"))?,
             store.ok_or_else(|| unconfigured("destination"))?,
         ))
+    }
+
+    /// The base backup in force at the end of a file.
+    async fn base_backup(
+        &self,
+        route: Route,
+        summary: &Summary,
+    ) -> Result<Option<BackupId>, PipelineError> {
+        let (source, store) = self.ends_of(route)?;
+        let executed = summary.previous_gtids.union(&summary.added_gtids);
+        let (cluster, destination) = (&source.identity.cluster, route.destination);
+        let backups = &self.backups;
+        Ok(backups
+            .in_force(store.as_ref(), destination, cluster, &executed)
+            .await)
     }
 
     async fn archive_one(
@@ -150,26 +171,7 @@ impl Pipeline {
             .uploaded(store.url(), verified.facts.size, begin.elapsed());
         failpoint!("verified");
 
-        failpoint!("before-turn");
-        let previous = self.ledger.previous_file(file.key).await?;
-        run.turn(previous)
-            .await
-            .map_err(|_| PipelineError::Stopping)?;
-        let head = self
-            .ledger
-            .chain_head(job.route.source, job.route.destination)
-            .await?;
-        stop::check(stop)?;
-        let commit = Commit {
-            store: store.as_ref(),
-            source: &source.name,
-            identity: &identity,
-            sealed: &sealed,
-            head: head.as_ref(),
-            writer: self.spool.writer(),
-            now: self.clock.now(),
-        };
-        let committed = commit.run(verified).await?;
+        let committed = self.commit(job, run, &identity, &sealed, verified).await?;
         tracing::info!(
             source = source.name,
             file = file.name,
@@ -179,5 +181,39 @@ impl Pipeline {
             "archived"
         );
         Ok(committed)
+    }
+
+    /// Waits until every known file below has committed at the destination, and commits.
+    async fn commit(
+        &self,
+        job: &ArchiveJob,
+        run: &JobRun,
+        identity: &ObjectIdentity,
+        sealed: &Sealed,
+        verified: Verified,
+    ) -> Result<Committed, PipelineError> {
+        let (source, store) = self.ends_of(job.route)?;
+        failpoint!("before-turn");
+        let previous = self.ledger.previous_file(job.file()).await?;
+        run.turn(previous)
+            .await
+            .map_err(|_| PipelineError::Stopping)?;
+        let Route {
+            source: id,
+            destination,
+        } = job.route;
+        let head = self.ledger.chain_head(id, destination).await?;
+        stop::check(run.cancel())?;
+        let commit = Commit {
+            store: store.as_ref(),
+            source: &source.name,
+            identity,
+            sealed,
+            head: head.as_ref(),
+            base_backup: self.base_backup(job.route, &sealed.summary).await?,
+            writer: self.spool.writer(),
+            now: self.clock.now(),
+        };
+        commit.run(verified).await
     }
 }

@@ -144,14 +144,20 @@ pub async fn rehearse(task: Task<'_>) -> Result<(Rehearsed, Exit), RehearseError
     Ok((report.end(outcome.0, outcome.1), outcome.1))
 }
 
+/// A plan for a server that has executed nothing, where the archive begins with one.
 async fn from_nothing(task: &Task<'_>) -> Result<Plan, RehearseError> {
-    let plan = choose(task, StartAt::Any).await?;
-    match &plan.base {
+    let refused = match choose(task, StartAt::Executed(GtidSet::new())).await {
+        Ok(plan) => return Ok(plan),
+        Err(error @ PlanningError::Refused(_)) => error,
+        Err(error) => return Err(error.into()),
+    };
+    // With a base it may be another matter.
+    match choose(task, StartAt::Any).await?.base {
         Base::Backup { id, location, .. } => Err(RehearseError::NeedsBase {
             id: id.to_string(),
-            location: location.clone(),
+            location,
         }),
-        Base::Stated | Base::Empty => Ok(plan),
+        Base::Stated | Base::Empty => Err(refused.into()),
     }
 }
 

@@ -145,6 +145,28 @@ fn a_plans_cut_file_is_read_from_another_destination_too() {
     assert!(after.stdout == before.stdout, "another stream");
 }
 
+/// A saved plan is of the archive, not of the place where it was read.
+#[test]
+fn a_plan_that_was_saved_at_one_destination_is_carried_out_at_another() {
+    let twice = Twice::new();
+    let plan = twice.0.path().join("plan.json");
+    let plan = plan.to_str().unwrap();
+    let args = ["plan", "--to-latest", "--from-gtid-set", "", "--save", plan];
+    let output = twice.restore(&args);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let here = twice.restore(&["cat", "--plan", plan]);
+    assert_eq!(code(&here), 0, "{}", stderr(&here));
+
+    fs::remove_dir_all(twice.folder("archive")).unwrap();
+    let there = twice.restore(&["cat", "--plan", plan]);
+    assert_eq!(code(&there), 0, "{}", stderr(&there));
+    assert!(!here.stdout.is_empty() && here.stdout == there.stdout);
+    let url = format!("file://{}", twice.folder("second").display());
+    let named = twice.restore(&["cat", "--plan", plan, "--destination", &url]);
+    assert_eq!(code(&named), 0, "{}", stderr(&named));
+    assert!(here.stdout == named.stdout);
+}
+
 #[test]
 fn when_no_copy_is_sound_the_first_error_is_reported() {
     const GAP: i32 = 3;

@@ -143,11 +143,12 @@ impl Workspace {
     }
 }
 
-fn only_folder(path: &Path) -> PathBuf {
-    let folders: Vec<_> = fs::read_dir(path)
+/// The only folder in `parent`, that of base backup records aside.
+fn only_folder(parent: &Path) -> PathBuf {
+    let folders: Vec<PathBuf> = fs::read_dir(parent)
         .unwrap()
-        .map(|e| e.unwrap().path())
-        .filter(|p| p.is_dir())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir() && !path.ends_with("base"))
         .collect();
     assert_eq!(folders.len(), 1, "{folders:?}");
     folders[0].clone()

@@ -3,6 +3,9 @@
 use std::fs;
 use std::process::Output;
 
+use crate::harness::Mysqld;
+use crate::place::{SERVER, add_backup, archive, workspace_of};
+use crate::workload::executed;
 use crate::workspace::{Workspace, code, fixture, json, stderr};
 
 fn add(workspace: &Workspace, args: &[&str]) -> Output {
@@ -172,4 +175,29 @@ fn a_record_that_was_altered_is_refused_by_its_key() {
             stderr(&refused)
         );
     }
+}
+
+/// Of several, an entry names the largest that holds nothing which was not executed at the end of its file.
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn later_entries_name_the_base_backup_in_force() {
+    let mysqld = Mysqld::start(SERVER);
+    let workspace = workspace_of(&mysqld);
+    mysqld.sql("CREATE DATABASE d; FLUSH BINARY LOGS");
+    archive(&workspace);
+    let first = add_backup(&workspace, &executed(&mysqld));
+    mysqld.sql("CREATE TABLE d.t (n INT); FLUSH BINARY LOGS; CREATE TABLE d.u (n INT)");
+    let second = add_backup(&workspace, &executed(&mysqld));
+    mysqld.sql("FLUSH BINARY LOGS; FLUSH BINARY LOGS");
+    archive(&workspace);
+    let named = |name: &str| {
+        let entry = fs::read(workspace.archived_folder().join("manifest").join(name)).unwrap();
+        let entry: serde_json::Value = serde_json::from_slice(&entry).unwrap();
+        entry["base_backup"].clone()
+    };
+    let names = workspace.archived("manifest");
+    let all: Vec<_> = names.iter().map(|name| named(name)).collect();
+    let count = |id: &str| all.iter().filter(|named| **named == id).count();
+    assert!(all[0].is_null(), "{all:?}");
+    assert_eq!((count(&first), count(&second)), (1, 2), "{all:?}");
 }

@@ -18,6 +18,7 @@ mod workspace;
 
 mod apply;
 mod backup;
+mod damage;
 mod estimate;
 mod failover;
 mod large;

@@ -135,8 +135,16 @@ fn a_random_moment_is_drawn_and_its_seed_draws_it_again() {
     let again = place.rehearse(&["--seed", &seed]);
     assert_eq!(json(&again)["expected"], json(&drawn)["expected"]);
     assert_eq!(json(&again)["target"]["kind"], "to_gtid");
-    // A recorded base backup is somewhere else: nothing is started for a plan that begins with it.
+    // It does so whether a base backup is recorded or not.
     add_backup(&place.workspace, &place.base);
+    let whole = place.rehearse(&["--to-latest"]);
+    assert_eq!(code(&whole), 0, "{}{}", json(&whole), stderr(&whole));
+    assert_eq!(json(&whole)["apply"]["began_with"], "");
+    // Where the beginning is gone, nothing is started for a plan that needs the base backup, which is elsewhere.
+    let folder = place.workspace.archived_folder();
+    for name in ["manifest/0000000001.json", "log/0000000001.gtb"] {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
     let refused = place.rehearse(&["--to-latest"]);
     assert_eq!(code(&refused), 2, "{}", stderr(&refused));
     assert!(

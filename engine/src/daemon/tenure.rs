@@ -22,6 +22,7 @@ use crate::config::SourceConfig;
 use crate::exit;
 use crate::layout::{Sequence, SourceIdentity};
 use crate::ledger::{DestinationId, LedgerError, Route, SourceId};
+use crate::pipeline::backups::BaseBackups;
 use crate::pipeline::{Pipeline, SealLocks, Source, orphans};
 use crate::queue::QueueError;
 use crate::reconcile;
@@ -295,6 +296,7 @@ fn pipeline(parts: &Parts, name: &str, identity: &SourceIdentity, source: Source
         sources: HashMap::from([(source, Source { name, identity })]),
         stores,
         seals: SealLocks::default(),
+        backups: BaseBackups::default(),
         meter: parts.meter.clone(),
     }
 }

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use crate::archive::ObjectIdentity;
 use crate::digest::Digest;
 use crate::failpoint::failpoint;
-use crate::layout::ObjectKey;
+use crate::layout::{BackupId, ObjectKey};
 use crate::ledger::{ChainHead, Committed};
 use crate::manifest::{Entry, MAX_ENTRY_LEN, Predecessor, StoredObject, VERSION};
 use crate::spool::Writer;
@@ -46,6 +46,8 @@ pub struct Commit<'a> {
     pub sealed: &'a Sealed,
     /// The last entry of the chain.
     pub head: Option<&'a ChainHead>,
+    /// The base backup in force.
+    pub base_backup: Option<BackupId>,
     /// Who writes.
     pub writer: &'a Writer,
     /// When.
@@ -91,7 +93,7 @@ impl Commit<'_> {
                 key: source.log_key(self.identity.sequence),
                 facts: verified.facts,
             },
-            base_backup: None,
+            base_backup: self.base_backup.as_ref().map(ToString::to_string),
             previous: self.head.map(|head| Predecessor {
                 sequence: head.sequence,
                 sha256: head.entry_sha256,

@@ -15,6 +15,7 @@ use crate::config::{EncryptionConfig, SpoolConfig};
 use crate::keyring::{self, Keyring};
 use crate::layout::{Sequence, SourceIdentity};
 use crate::ledger::{FileKey, Fingerprint, JobFilter, JobRow, Ledger, NewFile, Route};
+use crate::pipeline::backups::BaseBackups;
 use crate::pipeline::{Pipeline, SealLocks, Source};
 use crate::queue::{Claim, Claims, Queue, QueueConfig};
 use crate::spool::Spool;
@@ -133,6 +134,7 @@ impl Bench {
             sources: [(source, named("db1"))].into(),
             stores: [(destination, Arc::clone(&store) as Arc<dyn ObjectStore>)].into(),
             seals: SealLocks::default(),
+            backups: BaseBackups::default(),
             meter: crate::metrics::Meter::default(),
         };
         Opened {
