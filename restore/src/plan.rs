@@ -16,6 +16,7 @@
 
 pub mod commands;
 pub mod draw;
+pub(crate) mod estimate;
 pub mod refusal;
 #[cfg(test)]
 mod tests;
@@ -192,6 +193,9 @@ pub struct Plan {
     pub replay_bytes: u64,
     /// Bytes that `cat` reads from the destination.
     pub fetch_bytes: u64,
+    /// Seconds that `mysqlbinlog | mysql` will take, roughly; 0 in plans of a gtide that made no estimate.
+    #[serde(default)]
+    pub replay_seconds: u64,
     /// What other lines have and the plan leaves out.
     pub left_out: Vec<LeftOut>,
     /// What to think of before running it.

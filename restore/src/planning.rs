@@ -21,6 +21,7 @@ use crate::locate::{self, LocateError};
 use crate::object::{Archive, ReadError};
 use crate::part::{Part, Step};
 use crate::plan::commands::Subject;
+use crate::plan::estimate::pipe_seconds;
 use crate::plan::{
     Commands, Inputs, Invocation, Outline, Plan, PlannedFile, Refusal, SavedPlanError, StartAt,
     Stop, StopPoint, VERSION, draw,
@@ -311,6 +312,8 @@ impl Planner<'_> {
                 .iter()
                 .fold(0_u64, |sum, file| sum.saturating_add(of(file)))
         };
+        let transactions = u64::try_from(adds.count()).unwrap_or(u64::MAX);
+        let replay_bytes = sum(PlannedFile::replay_bytes);
         let (stop, lead) = stop_point(timeline, &outline).ok_or(PlanningError::Endless)?;
         Ok(Plan {
             plan_version: VERSION,
@@ -323,10 +326,11 @@ impl Planner<'_> {
             start: outline.start,
             stop,
             skip: request.skip.clone(),
-            transactions: u64::try_from(adds.count()).unwrap_or(u64::MAX),
+            transactions,
             adds,
-            replay_bytes: sum(PlannedFile::replay_bytes),
+            replay_bytes,
             fetch_bytes: sum(|file| file.fetch_bytes),
+            replay_seconds: pipe_seconds(transactions, replay_bytes),
             files,
             left_out: outline.left_out,
             warnings: outline.warnings,

@@ -63,6 +63,14 @@ impl Mysqld {
         server
     }
 
+    /// Starts a server on a copy of what CLONE made, which has no `server_uuid` yet.
+    pub fn start_on_clone(clone: &Path, args: &[&str]) -> Self {
+        let mut server = Self::stopped();
+        copy(clone, &server.datadir());
+        server.start_again(args);
+        server
+    }
+
     /// Starts the server that was ended, with these `args` beside the defaults.
     pub fn start_again(&mut self, args: &[&str]) {
         assert!(self.process.is_none(), "mysqld runs already");

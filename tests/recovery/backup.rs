@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Output;
 
 use crate::harness::Mysqld;
-use crate::place::{SERVER, add_backup, archive, workspace_of};
+use crate::place::{SERVER, add_backup, archive, planned, run, workspace_of};
 use crate::workload::executed;
 use crate::workspace::{Workspace, code, fixture, json, stderr};
 
@@ -200,4 +200,39 @@ fn later_entries_name_the_base_backup_in_force() {
     let count = |id: &str| all.iter().filter(|named| **named == id).count();
     assert!(all[0].is_null(), "{all:?}");
     assert_eq!((count(&first), count(&second)), (1, 2), "{all:?}");
+}
+
+/// The base is what CLONE made.
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn a_server_is_restored_from_a_clone() {
+    let mysqld = Mysqld::start(SERVER);
+    let workspace = workspace_of(&mysqld);
+    mysqld
+        .sql("CREATE DATABASE d; CREATE TABLE d.t (n INT PRIMARY KEY); INSERT INTO d.t VALUES (1)");
+    let clone = workspace.path().join("clone");
+    mysqld.sql(&format!(
+        "INSTALL PLUGIN clone SONAME 'mysql_clone.so'; CLONE LOCAL DATA DIRECTORY = '{}'",
+        clone.display()
+    ));
+    mysqld.sql("INSERT INTO d.t VALUES (2); FLUSH BINARY LOGS; INSERT INTO d.t VALUES (3); FLUSH BINARY LOGS");
+    archive(&workspace);
+
+    // The server may leave its own record of a clone without a position, for good: what the clone holds is asked of it.
+    let target = Mysqld::start_on_clone(&clone, SERVER);
+    let id = add_backup(&workspace, &executed(&target));
+    assert_eq!(target.sql("SELECT COUNT(*) FROM d.t"), "1");
+    let saved = workspace.path().join("plan.json");
+    let planned = planned(
+        &workspace,
+        &["--to-latest", "--save", saved.to_str().unwrap()],
+    );
+    assert_eq!(planned["base"]["id"], id.as_str(), "{planned:#}");
+    run(
+        &workspace,
+        &target,
+        planned["commands"]["stream"].as_str().unwrap(),
+    );
+    assert_eq!(executed(&target), executed(&mysqld));
+    assert_eq!(target.sql("SELECT COUNT(*) FROM d.t"), "3");
 }

@@ -734,6 +734,7 @@ fn a_saved_plan_is_read_back_and_a_newer_one_is_refused() {
         executed: set("a:1-6"),
         transactions: 1,
         replay_bytes: 0,
+        replay_seconds: 0,
         fetch_bytes: 0,
         left_out: Vec::new(),
         warnings: Vec::new(),
