@@ -53,7 +53,10 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use agent::{Agent, AgentReport, Paused, REPORT_EVERY, SILENT_AFTER, agent_key};
+pub use agent::{
+    Agent, AgentReport, MAX_UPLOADS_REPORTED, Paused, REPORT_EVERY, SILENT_AFTER, UploadReport,
+    agent_key,
+};
 pub use commit::{ChainHead, Commit, Committed, ImportedCommit, MAX_GAPS_LISTED};
 pub use database::STATEMENT_TIMEOUT;
 pub(crate) use database::on;
@@ -70,7 +73,7 @@ use location::Location;
 pub use location::database_path;
 #[cfg(feature = "daemon")]
 pub(crate) use migrate::History;
-pub use parity::{ArchivedFile, Content, ListedFile, ParityRun};
+pub use parity::{ArchivedFile, Content, ListedFile, ParityRun, Scan};
 pub use pause::{Pause, QueueScope};
 pub use picture::{
     AgentPicture, Backlog, HEADS_PER_LANE, JobPicture, LanePicture, MAX_FILES_COUNTED,
@@ -78,7 +81,8 @@ pub use picture::{
     TroublePicture,
 };
 pub use server::{
-    ChannelReport, Errant, ExpiryReport, ServerReport, ServerState, ServerWarning, Silence,
+    ChannelReport, Errant, ExpiryReport, PurgeReport, ServerReport, ServerState, ServerWarning,
+    Silence,
 };
 pub use source::{Destination, DestinationId, Source, SourceId};
 pub use status::{DestinationStatus, FailingFile, MAX_FAILURES_READ, SourceStatus};

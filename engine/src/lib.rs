@@ -41,6 +41,8 @@ pub mod metrics;
 #[cfg(feature = "daemon")]
 pub mod mysql;
 #[cfg(feature = "daemon")]
+pub mod older_job;
+#[cfg(feature = "ledger")]
 pub mod parity;
 #[cfg(feature = "daemon")]
 pub mod pipeline;

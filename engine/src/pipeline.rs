@@ -21,6 +21,7 @@ pub mod backups;
 pub mod commit;
 mod error;
 pub mod orphans;
+pub mod progress;
 mod recall;
 pub mod seal;
 mod sealing;
@@ -36,6 +37,7 @@ use std::time::Instant;
 use self::backups::BaseBackups;
 use self::commit::Commit;
 pub use self::error::PipelineError;
+use self::progress::Uploads;
 use self::seal::Sealed;
 pub use self::sealing::SealLocks;
 use self::sealing::{Origin, Subject};
@@ -84,6 +86,8 @@ pub struct Pipeline {
     pub backups: BaseBackups,
     /// Counts what happens.
     pub meter: Meter,
+    /// What is being uploaded.
+    pub uploads: Uploads,
 }
 
 #[async_trait::async_trait]
@@ -163,6 +167,8 @@ impl Pipeline {
             ledger: &self.ledger,
             keyring: &self.keyring,
             stop,
+            uploads: &self.uploads,
+            clock: self.clock.as_ref(),
         };
         let tried_before = origin == Origin::Spool || run.attempt() > 1;
         let begin = Instant::now();

@@ -13,9 +13,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure};
 use crate::ledger::{Ledger, ParityRun, Source};
+use crate::older_job::{follow, place::Place};
 use crate::parity::compare::Compared;
+use crate::parity::report;
 use crate::parity::verdict::{Verdict, Word};
-use crate::parity::{follow, place::Place};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Parity {
@@ -149,7 +150,7 @@ impl Selected {
                     "there is no parity to finish on: {}",
                     whole.verdict.reasons.join("; ")
                 ),
-                exit: follow::exit_of(whole.verdict.verdict),
+                exit: report::exit_of(whole.verdict.verdict),
                 hint: Some("`gtide parity report` tells each file".to_owned()),
             }
             .into());
@@ -204,6 +205,7 @@ impl Start {
             finished_at: None,
             scanned_at: None,
             scan_error: None,
+            unread: Vec::new(),
         };
         ledger.start_parity(&run).await?;
         follow::look(ledger, config, &run, now).await?;
@@ -232,7 +234,7 @@ impl Report {
             Format::Human if self.markdown => super::print(&text::markdown(&whole))?,
             Format::Human => super::print(&text::plain(&whole))?,
         }
-        Ok(follow::exit_of(whole.verdict.verdict))
+        Ok(report::exit_of(whole.verdict.verdict))
     }
 }
 
@@ -244,15 +246,15 @@ async fn whole(
     run: ParityRun,
 ) -> anyhow::Result<Whole> {
     let now = SystemClock.now();
-    let look = follow::look(ledger, config, &run, now)
-        .await
-        .unwrap_or_default();
+    if let Err(error) = follow::look(ledger, config, &run, now).await {
+        tracing::debug!(error = format!("{error:#}"), "kept with the run");
+    }
     let runs = ledger.parity_runs().await?;
     let run = runs
         .into_iter()
         .find(|other| other.source == run.source)
         .unwrap_or(run);
-    let (files, verdict) = follow::report(ledger, &run, &look, now).await?;
+    let (files, verdict) = report::of(ledger, &run, now).await?;
     Ok(Whole {
         source: source.name.clone(),
         started_at: run.started_at,

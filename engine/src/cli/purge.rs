@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::layout::SourceIdentity;
 use crate::ledger::{DestinationId, Ledger};
 use crate::mysql::Server;
-use crate::purge::{Purge, Purged, Reason, Verdict};
+use crate::purge::{Purge, Purged, Verdict};
 use crate::{store, watch};
 
 #[derive(Debug, Args)]
@@ -175,7 +175,10 @@ fn text(report: &SourceReport) -> String {
             first.file_name.clone(),
             last.file_name.clone(),
             ByteSize(run.iter().map(|verdict| verdict.size).sum()).to_string(),
-            first.kept.as_ref().map_or("may go".to_owned(), words),
+            first
+                .kept
+                .as_ref()
+                .map_or("may go".to_owned(), |reason| format!("stays: {reason}")),
         ]);
     }
     let lines = table.to_string();
@@ -186,19 +189,4 @@ fn text(report: &SourceReport) -> String {
         text = format!("{text}purged: {files} files, {bytes}\n");
     }
     text
-}
-
-fn words(reason: &Reason) -> String {
-    match reason {
-        Reason::Active => "stays: the server writes to it".to_owned(),
-        Reason::NotArchived => "stays: not committed at every required destination".to_owned(),
-        Reason::Changed => "stays: not the file that was archived under this name".to_owned(),
-        Reason::Young => "stays: younger than `keep`".to_owned(),
-        Reason::Read => "stays: a replica or a client reads it, or one before it".to_owned(),
-        Reason::Lacking { replica, gtids } => format!("stays: replica {replica} lacks {gtids}"),
-        Reason::Unknown { what } => {
-            format!("stays: it cannot be told whether it is needed: {what}")
-        }
-        Reason::Behind => "stays: a file before it does".to_owned(),
-    }
 }

@@ -18,38 +18,59 @@ use crate::spool::SpoolError;
 /// A source that was taken or lost is reported this soon.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// While something is uploaded in parts, that is reported this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+/// What was reported last.
+struct Reported {
+    /// None where the spool could not be counted.
+    report: Option<AgentReport>,
+    owned: BTreeSet<SourceId>,
+    /// When the spool was counted.
+    counted: Instant,
+    /// When it was written.
+    written: Instant,
+}
+
 /// Reports until `stop` fires, then takes the report back. An archiver that only stands by has nothing to report: its
 /// spool may be that of the one that works.
 pub(super) async fn keep_reporting(parts: Arc<Parts>, stop: CancellationToken) {
     let started = parts.clock.now();
     let every = Duration::try_from(REPORT_EVERY).unwrap_or_default();
-    // What was reported last, and when.
-    let mut reported: Option<(BTreeSet<SourceId>, Instant)> = None;
+    let mut reported: Option<Reported> = None;
     loop {
         let owned: BTreeSet<_> = parts.owned().keys().copied().collect();
         if owned.is_empty() {
-            if reported.take().is_some() {
-                retire(&parts, started).await;
+            if let Some(last) = reported.take() {
+                retire(&parts, last.report).await;
             }
-        } else if reported
-            .as_ref()
-            .is_none_or(|(last, at)| last != &owned || at.elapsed() >= every)
+        } else if let Some(last) = reported
+            .as_mut()
+            .filter(|last| last.owned == owned && last.counted.elapsed() < every)
         {
-            report(&parts, started).await;
-            reported = Some((owned, Instant::now()));
+            progress(&parts, last).await;
+        } else {
+            let report = report(&parts, started).await;
+            let now = Instant::now();
+            reported = Some(Reported {
+                report,
+                owned,
+                counted: now,
+                written: now,
+            });
         }
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(LOOK) => {}
         }
     }
-    if reported.is_some() {
-        retire(&parts, started).await;
+    if let Some(last) = reported {
+        retire(&parts, last.report).await;
     }
 }
 
-async fn retire(parts: &Arc<Parts>, started: Timestamp) {
-    if let Ok(last) = compose(parts, started).await
+async fn retire(parts: &Parts, last: Option<AgentReport>) {
+    if let Some(last) = last
         && let Err(error) = parts.ledger.retire_agent(&last).await
     {
         let error = exit::chain(&error);
@@ -57,15 +78,38 @@ async fn retire(parts: &Arc<Parts>, started: Timestamp) {
     }
 }
 
-async fn report(parts: &Arc<Parts>, started: Timestamp) {
-    let report = match compose(parts, started).await {
-        Ok(report) => report,
+/// A whole report; none when the spool cannot be counted.
+async fn report(parts: &Arc<Parts>, started: Timestamp) -> Option<AgentReport> {
+    match compose(parts, started).await {
+        Ok(report) => {
+            write(parts, &report).await;
+            Some(report)
+        }
         Err(error) => {
             tracing::warn!(error = exit::chain(&error), "the spool cannot be counted");
-            return;
+            None
         }
+    }
+}
+
+/// The last report with what the uploads have done since, when that is due: nothing is written while none is under way.
+async fn progress(parts: &Parts, last: &mut Reported) {
+    if last.written.elapsed() < PROGRESS_EVERY {
+        return;
+    }
+    let Some(report) = &mut last.report else {
+        return;
     };
-    if let Err(error) = parts.ledger.report_agent(&report, parts.clock.now()).await {
+    let uploads = parts.uploads.report();
+    if uploads != report.uploads {
+        report.uploads = uploads;
+        write(parts, report).await;
+        last.written = Instant::now();
+    }
+}
+
+async fn write(parts: &Parts, report: &AgentReport) {
+    if let Err(error) = parts.ledger.report_agent(report, parts.clock.now()).await {
         tracing::info!(error = exit::chain(&error), "not reported");
     }
 }
@@ -97,5 +141,6 @@ async fn compose(parts: &Arc<Parts>, started: Timestamp) -> Result<AgentReport, 
             since: paused.since,
             needed_bytes: paused.needed,
         }),
+        uploads: parts.uploads.report(),
     })
 }

@@ -22,18 +22,22 @@ use crate::config::{PurgeConfig, ServerConfig, SourceConfig};
 use crate::exit::{Exit, Failure};
 use crate::gtid::GtidSet;
 use crate::ledger::{
-    ChannelReport, Errant, ExpiryReport, LedgerError, ServerReport, Silence, SourceId,
+    ChannelReport, DestinationId, Errant, ExpiryReport, LedgerError, PurgeReport, ServerReport,
+    Silence, SourceId,
 };
 use crate::mysql::rotation::Rotation;
 use crate::mysql::standing::{self, Standing};
 use crate::mysql::{Answers, Channel, MysqlError, Server, expiry};
-use crate::purge::Purge;
+use crate::purge::{Purge, Verdict};
 use crate::watch;
 
 /// A server is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Where `[purge] auto` is on, what may go is looked for this often.
+/// What may go is looked for this often: every file of the index is asked for in the ledger.
+const JUDGE_EVERY: Duration = Duration::from_mins(1);
+
+/// Where `[purge] auto` is on, what may go goes this often.
 const PURGE_EVERY: Duration = Duration::from_mins(5);
 
 /// A source's server, and what was said of it.
@@ -45,6 +49,9 @@ pub(super) struct Beside {
     server: Server,
     rotation: Rotation,
     purged_at: Option<tokio::time::Instant>,
+    judged_at: Option<tokio::time::Instant>,
+    /// What may go, as it was last looked at.
+    judged: Option<PurgeReport>,
     is_silent: bool,
     /// The warnings that stand, so that each is said once.
     told: BTreeSet<String>,
@@ -69,6 +76,8 @@ impl Beside {
             config,
             rotation: Rotation::default(),
             purged_at: None,
+            judged_at: None,
+            judged: None,
             is_silent: false,
             told: BTreeSet::new(),
         })
@@ -131,6 +140,7 @@ impl Beside {
         let now = self.tenure.parts.clock.now();
         let standing = compare(&before, &answers, &after);
         let listed = watch::read_index(&self.source)?;
+        self.judge(now).await;
         let report = ServerReport {
             version: answers.variable("version").to_owned(),
             server_uuid: self.tenure.identity.server_uuid,
@@ -145,6 +155,7 @@ impl Beside {
             errant: self.errant(&others, &answers).await?,
             readers: u32::try_from(answers.dump_threads.len()).unwrap_or(u32::MAX),
             expiry: self.expiry(&listed, &answers, now).await?,
+            purge: self.judged.clone(),
         };
         self.warn(&report);
         let ledger = &self.tenure.parts.ledger;
@@ -298,6 +309,27 @@ impl Beside {
         Ok(())
     }
 
+    /// Looks at what may go, when that is due. What cannot be told is told so: only who purges needs the rights for it.
+    async fn judge(&mut self, now: Timestamp) {
+        if self.judged_at.is_some_and(|at| at.elapsed() < JUDGE_EVERY) {
+            return;
+        }
+        self.judged_at = Some(tokio::time::Instant::now());
+        let required = self.tenure.parts.required_ids();
+        let purge = asked(&self.tenure, &self.source, &self.config, &required);
+        let verdicts = purge.look(&mut self.server, now).await;
+        self.judged = Some(match verdicts {
+            Ok(verdicts) => purge_report(&verdicts, now),
+            Err(error) => PurgeReport {
+                up_to: None,
+                files: 0,
+                bytes: 0,
+                stays: format!("it cannot be told what may go: {error:#}"),
+                at: now,
+            },
+        });
+    }
+
     async fn purge(&mut self, now: Timestamp) -> anyhow::Result<()> {
         let is_due = self.purged_at.is_none_or(|at| at.elapsed() >= PURGE_EVERY);
         if !self.purge.auto || !is_due {
@@ -305,15 +337,7 @@ impl Beside {
         }
         self.purged_at = Some(tokio::time::Instant::now());
         let required = self.tenure.parts.required_ids();
-        let purge = Purge {
-            source: &self.source,
-            server: &self.config,
-            identity: &self.tenure.identity,
-            id: self.tenure.source,
-            required: &required,
-            ledger: &self.tenure.parts.ledger,
-            keep: self.purge.keep,
-        };
+        let purge = asked(&self.tenure, &self.source, &self.config, &required);
         let verdicts = purge.look(&mut self.server, now).await?;
         let source = &self.source.name;
         let told = |batch: &crate::purge::Batch| {
@@ -322,6 +346,38 @@ impl Beside {
         };
         purge.execute(&mut self.server, &verdicts, told).await?;
         Ok(())
+    }
+}
+
+fn asked<'a>(
+    tenure: &'a Tenure,
+    source: &'a SourceConfig,
+    server: &'a ServerConfig,
+    required: &'a [DestinationId],
+) -> Purge<'a> {
+    Purge {
+        source,
+        server,
+        identity: &tenure.identity,
+        id: tenure.source,
+        required,
+        ledger: &tenure.parts.ledger,
+        keep: tenure.parts.purge.keep,
+    }
+}
+
+fn purge_report(verdicts: &[Verdict], now: Timestamp) -> PurgeReport {
+    let goes = verdicts.iter().take_while(|file| file.kept.is_none());
+    let stays = verdicts.iter().find_map(|file| {
+        let reason = file.kept.as_ref()?;
+        Some(format!("{}: {reason}", file.file_name))
+    });
+    PurgeReport {
+        up_to: goes.clone().last().map(|file| file.file_name.clone()),
+        files: goes.clone().count() as u64,
+        bytes: goes.map(|file| file.size).sum(),
+        stays: stays.unwrap_or_else(|| "the server has no file".to_owned()),
+        at: now,
     }
 }
 

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parts::Parts;
 use crate::config::Config;
-use crate::parity::follow;
+use crate::older_job::follow;
 
 /// Manifests are looked at this often.
 const LOOK_EVERY: Duration = Duration::from_mins(1);

@@ -15,6 +15,7 @@ use crate::keyring::Keyring;
 use crate::layout::{ClusterName, SourceIdentity};
 use crate::ledger::{DestinationId, Ledger, LedgerError, Route, SourceId, agent_key};
 use crate::metrics::{Meter, Subject};
+use crate::pipeline::progress::Uploads;
 use crate::queue::{Claim, Claims, Ownership, Queue, QueueConfig};
 use crate::spool::Spool;
 use crate::store::{self, Bandwidth, ObjectStore, StoreError};
@@ -36,6 +37,8 @@ pub(super) struct Parts {
     pub(super) purge: PurgeConfig,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) meter: Meter,
+    /// What is being uploaded.
+    pub(super) uploads: Uploads,
     reserve: u64,
     pub(super) destinations: Vec<Destination>,
     /// Take the last file too, when it ends in ROTATE or STOP.
@@ -121,6 +124,7 @@ impl Parts {
             purge: config.purge,
             clock,
             meter,
+            uploads: Uploads::default(),
             reserve: config.spool.reserve,
             destinations,
             include_last,

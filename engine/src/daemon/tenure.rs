@@ -298,5 +298,6 @@ fn pipeline(parts: &Parts, name: &str, identity: &SourceIdentity, source: Source
         seals: SealLocks::default(),
         backups: BaseBackups::default(),
         meter: parts.meter.clone(),
+        uploads: parts.uploads.clone(),
     }
 }

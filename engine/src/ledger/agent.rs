@@ -6,10 +6,14 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Ledger, LedgerError, SourceId, on, time};
+use super::{Ledger, LedgerError, Route, SourceId, on, time};
+use crate::layout::Sequence;
 
 /// An agent reports this often, and at once when it pauses or goes on.
 pub const REPORT_EVERY: SignedDuration = SignedDuration::from_secs(10);
+
+/// Uploads that a report names at most, the oldest first.
+pub const MAX_UPLOADS_REPORTED: usize = 256;
 
 /// Not heard of for this long, an agent is taken for dead.
 pub const SILENT_AFTER: SignedDuration = SignedDuration::from_secs(60);
@@ -48,6 +52,26 @@ pub struct AgentReport {
     pub free_bytes: u64,
     /// Why sealing waits, if it does.
     pub paused: Option<Paused>,
+    /// Uploads in parts that are under way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uploads: Vec<UploadReport>,
+}
+
+/// An upload under way. What is put in one piece is not told of: it is there, or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadReport {
+    /// From and to.
+    pub route: Route,
+    /// Which file.
+    pub sequence: Sequence,
+    /// Bytes of the object.
+    pub total: u64,
+    /// Bytes of it that are there, in whole parts.
+    pub done: u64,
+    /// Of those, what an earlier attempt had sent.
+    pub resumed: u64,
+    /// When this attempt began to send.
+    pub started: Timestamp,
 }
 
 /// Sealing waits for room in the spool.

@@ -26,6 +26,17 @@ pub struct ParityRun {
     pub scanned_at: Option<Timestamp>,
     /// Why they could not be read since.
     pub scan_error: Option<String>,
+    /// Lines in them that are no sums, as of the last time: manifest and number.
+    pub unread: Vec<String>,
+}
+
+/// A look at all manifests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scan {
+    /// When.
+    pub at: Timestamp,
+    /// Lines that are no sums.
+    pub unread: Vec<String>,
 }
 
 /// The binlog behind something that is listed.
@@ -83,6 +94,7 @@ struct RunRow {
     finished_at: Option<i64>,
     scanned_at: Option<i64>,
     scan_error: Option<String>,
+    unread: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -173,7 +185,7 @@ impl Ledger {
         let rows: Vec<RunRow> = on!(self, |db| {
             sqlx::query_as(
                 "SELECT source, started_at, window_seconds, grace_seconds, manifests, finished_at, scanned_at,
-                   scan_error FROM parity_runs ORDER BY source",
+                   scan_error, unread FROM parity_runs ORDER BY source",
             )
             .fetch_all(db)
             .await
@@ -229,21 +241,28 @@ impl Ledger {
     pub async fn set_parity_scanned(
         &self,
         source: SourceId,
-        scanned: Result<Timestamp, String>,
+        scanned: Result<Scan, String>,
     ) -> Result<(), LedgerError> {
-        let (at, error) = match scanned {
-            Ok(at) => (Some(at.as_microsecond()), None),
-            Err(error) => (None, Some(error)),
+        let (at, unread, error) = match scanned {
+            Ok(scan) => {
+                let unread = serde_json::to_string(&scan.unread);
+                let unread = unread
+                    .map_err(|error| LedgerError::damaged("lines that are no sums", &error))?;
+                (Some(scan.at.as_microsecond()), Some(unread), None)
+            }
+            Err(error) => (None, None, Some(error)),
         };
         let mut tx = self.begin().await?;
         let done = on!(tx, |db| {
             sqlx::query(
-                "UPDATE parity_runs SET scanned_at = coalesce($2, scanned_at), scan_error = $3
+                "UPDATE parity_runs SET scanned_at = coalesce($2, scanned_at), scan_error = $3,
+                   unread = coalesce($4, unread)
                  WHERE source = $1",
             )
             .bind(source.stored())
             .bind(at)
             .bind(error.as_deref().map(storable))
+            .bind(unread.as_deref().map(storable))
             .execute(db)
             .await
             .map(|_| ())
@@ -335,6 +354,11 @@ impl RunRow {
             finished_at: self.finished_at.map(at).transpose()?,
             scanned_at: self.scanned_at.map(at).transpose()?,
             scan_error: self.scan_error,
+            unread: match &self.unread {
+                Some(unread) => serde_json::from_str(unread)
+                    .map_err(|_| LedgerError::damaged("lines that are no sums", unread))?,
+                None => Vec::new(),
+            },
         })
     }
 }

@@ -40,6 +40,9 @@ pub struct ServerReport {
     /// The oldest file that is not archived, and when the server may remove it; none when all is archived, or nothing
     /// expires.
     pub expiry: Option<ExpiryReport>,
+    /// What a purge would take; none before anybody has looked.
+    #[serde(default)]
+    pub purge: Option<PurgeReport>,
 }
 
 /// One replication channel.
@@ -83,8 +86,23 @@ pub struct ExpiryReport {
     pub is_pinned: bool,
 }
 
-/// A source's server: its last answer, and its silence.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What may go from the server, as `gtide purge` judges it: files go from the oldest on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgeReport {
+    /// The last file that may go; none when none may.
+    pub up_to: Option<String>,
+    /// How many may go.
+    pub files: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// The first file that stays, and why; or why nothing can be told.
+    pub stays: String,
+    /// When it was looked at.
+    pub at: Timestamp,
+}
+
+/// A source's server: its last answer, and its silence. Stored as JSON in pictures; additive changes only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerState {
     /// Whose server.
     pub source: SourceId,
@@ -95,7 +113,7 @@ pub struct ServerState {
 }
 
 /// A server that does not answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Silence {
     /// The error with its causes.
     pub error: String,

@@ -284,6 +284,7 @@ on_both![
     what_an_error_quotes_can_be_stored,
     two_archivers_may_call_different_servers_alike,
     an_agent_is_silent_when_it_was_not_heard_of_and_gone_when_it_ended_in_order,
+    the_last_transaction_is_found_behind_files_without_any,
 ];
 
 /// `SqliteStorage::setup` would leave some at OFF; power loss would then corrupt.
@@ -550,6 +551,25 @@ async fn status_before_the_archiver_ever_ran_is_empty_not_an_error(bench: Bench)
     assert_eq!((here.queued, &here.failing), (0, &None));
 }
 
+/// An idle server closes files without transactions: what is archived is archived through the last one before them.
+async fn the_last_transaction_is_found_behind_files_without_any(bench: Bench) {
+    let mut commits: Vec<_> = (1..=5).map(imported).collect();
+    for (commit, last) in commits
+        .iter_mut()
+        .zip([Some(at(900)), Some(at(1_000)), None, None, None])
+    {
+        commit.committed.last_commit = last;
+    }
+    let (ledger, to) = (&bench.ledger, bench.destination);
+    let imported = ledger.import_commits(bench.source, to, &commits).await;
+    imported.unwrap();
+    let picture = ledger.picture(at(4_000)).await.unwrap();
+    let position = picture.sources[0].routes[0].position.as_ref().unwrap();
+    assert_eq!(position.watermark, Sequence(5));
+    assert_eq!(position.through, Some(at(1_000)));
+    assert_eq!(bench.head().await.unwrap().last_commit, Some(at(1_000)));
+}
+
 /// A ledger of 500,000 files must answer from indexes.
 #[tokio::test]
 async fn no_question_of_the_hot_path_scans() {
@@ -699,6 +719,7 @@ fn agent(host: &str) -> AgentReport {
         sealed_bytes: 400,
         free_bytes: 5_000,
         paused: None,
+        uploads: Vec::new(),
     }
 }
 

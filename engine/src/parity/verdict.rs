@@ -1,13 +1,13 @@
 //! What a parallel run amounts to. Pure.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::compare::{Compared, Standing};
 use crate::ledger::ParityRun;
 
 /// The words that scripts wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Word {
     /// The window is not over, or something could not be looked at.
@@ -19,7 +19,7 @@ pub enum Word {
 }
 
 /// A run, judged. The field names are a contract with scripts.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Which.
     pub verdict: Word,
@@ -41,9 +41,9 @@ pub struct Verdict {
     pub only_gtide: usize,
 }
 
-/// Judges a run. `unread` are manifests' lines that are no sums.
+/// Judges a run.
 #[must_use]
-pub fn judge(run: &ParityRun, files: &[Compared], unread: &[String], now: Timestamp) -> Verdict {
+pub fn judge(run: &ParityRun, files: &[Compared], now: Timestamp) -> Verdict {
     let count = |standing| {
         files
             .iter()
@@ -55,7 +55,7 @@ pub fn judge(run: &ParityRun, files: &[Compared], unread: &[String], now: Timest
         .saturating_sub(now.duration_since(run.started_at));
     let left = left.max(SignedDuration::ZERO);
     let (matched, late) = (count(Standing::Matched), count(Standing::Late));
-    let mut against: Vec<String> = unread.to_vec();
+    let mut against: Vec<String> = run.unread.clone();
     against.extend(files.iter().filter_map(|file| {
         let is_against = matches!(
             file.standing,

@@ -41,14 +41,16 @@ use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::{ObjectFacts, ObjectIdentity};
+use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::failpoint::failpoint;
 use crate::keyring::Keyring;
 use crate::layout::ObjectKey;
-use crate::ledger::{DestinationId, FileKey, Ledger};
+use crate::ledger::{DestinationId, FileKey, Ledger, Route};
 use crate::store::{ObjectMeta, ObjectStore, Part, PartReceipt, StoreError, UploadFacts, UploadId};
 
 use super::PipelineError;
+use super::progress::Uploads;
 use super::stop::{check, unless};
 
 /// Bytes at an object's beginning that hold its header and, for all but the smallest, ciphertext.
@@ -86,6 +88,10 @@ pub struct Upload<'a> {
     pub keyring: &'a Arc<Keyring>,
     /// Fires when no further call is to be begun.
     pub stop: &'a CancellationToken,
+    /// Where its parts are counted.
+    pub uploads: &'a Uploads,
+    /// What time it is.
+    pub clock: &'a dyn Clock,
 }
 
 impl Upload<'_> {
@@ -172,6 +178,12 @@ impl Upload<'_> {
         held: &[PartReceipt],
         part_size: u64,
     ) -> Result<Vec<PartReceipt>, PipelineError> {
+        let route = Route {
+            source: self.file.source,
+            destination: self.destination,
+        };
+        let (sequence, now) = (self.file.sequence, self.clock.now());
+        let progress = self.uploads.begin(route, sequence, self.facts.size, now);
         let mut parts = Vec::new();
         for (index, number) in (0..self.facts.size.div_ceil(part_size)).zip(1u32..) {
             check(self.stop)?;
@@ -181,6 +193,7 @@ impl Upload<'_> {
             let crc32c = crc32c::crc32c(&body);
             if let Some(receipt) = held_as(held, number, size, crc32c) {
                 parts.push(receipt);
+                progress.resumed(size);
                 continue;
             }
             let part = Part {
@@ -193,6 +206,7 @@ impl Upload<'_> {
             let receipt = self.store.upload_part(key, id, part).await?;
             failpoint!("part-sent");
             parts.push(receipt);
+            progress.sent(size);
         }
         Ok(parts)
     }

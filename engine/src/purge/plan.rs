@@ -6,6 +6,7 @@
 //!   needs never go, whatever else is wished (TRAPS 28).
 //! - What cannot be told keeps a file.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -77,6 +78,23 @@ pub enum Reason {
     },
     /// A file before it stays.
     Behind,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active => f.write_str("the server writes to it"),
+            Self::NotArchived => f.write_str("not committed at every required destination"),
+            Self::Changed => f.write_str("not the file that was archived under this name"),
+            Self::Young => f.write_str("younger than `keep`"),
+            Self::Read => f.write_str("a replica or a client reads it, or one before it"),
+            Self::Lacking { replica, gtids } => write!(f, "replica {replica} lacks {gtids}"),
+            Self::Unknown { what } => {
+                write!(f, "it cannot be told whether it is needed: {what}")
+            }
+            Self::Behind => f.write_str("a file before it does"),
+        }
+    }
 }
 
 /// Who may need a file.

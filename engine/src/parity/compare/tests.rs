@@ -55,6 +55,7 @@ fn run() -> ParityRun {
         finished_at: None,
         scanned_at: Some(after(100)),
         scan_error: None,
+        unread: Vec::new(),
     }
 }
 
@@ -164,7 +165,7 @@ fn parity_is_said_only_at_the_end_of_a_whole_window_with_a_match() {
         let (cron, gtide) = ([listed(1, "a", after(1))], [archived(1, "a", after(1))]);
         compare(&cron, &gtide, &BTreeMap::new(), GRACE, now)
     };
-    let word = |run: &ParityRun, now| judge(run, &files(now), &[], now).verdict;
+    let word = |run: &ParityRun, now| judge(run, &files(now), now).verdict;
     assert_eq!(word(&run(), after(71)), Word::NotYet);
     assert_eq!(word(&run(), after(72)), Word::Parity);
     let early = ParityRun {
@@ -177,13 +178,13 @@ fn parity_is_said_only_at_the_end_of_a_whole_window_with_a_match() {
         ..run()
     };
     assert_eq!(word(&unread, after(72)), Word::NotYet);
-    let nothing = judge(&run(), &[], &[], after(72));
+    let nothing = judge(&run(), &[], after(72));
     assert_eq!(nothing.verdict, Word::NotYet, "nothing was compared");
-    let line = ["SHA256SUMS: line 7 is no sum".to_owned()];
-    assert_eq!(
-        judge(&run(), &files(after(72)), &line, after(72)).verdict,
-        Word::NoParity
-    );
+    let line = ParityRun {
+        unread: vec!["SHA256SUMS: line 7 is no sum".to_owned()],
+        ..run()
+    };
+    assert_eq!(word(&line, after(72)), Word::NoParity);
 }
 
 fn a_side() -> impl Strategy<Value = BTreeMap<u64, u8>> {
@@ -199,7 +200,7 @@ proptest! {
         let theirs: Vec<_> = cron.iter().map(|(&n, &c)| listed(n, text(c), after(1))).collect();
         let now = after(hours);
         let files = compare(&theirs, &ours, &BTreeMap::new(), GRACE, now);
-        let verdict = judge(&run(), &files, &[], now);
+        let verdict = judge(&run(), &files, now);
         let is_equal = cron == gtide;
         let expected = match (is_equal, hours >= 72 && !cron.is_empty()) {
             (true, true) => Word::Parity,

@@ -16,6 +16,7 @@ use crate::keyring::{self, Keyring};
 use crate::layout::{Sequence, SourceIdentity};
 use crate::ledger::{FileKey, Fingerprint, JobFilter, JobRow, Ledger, NewFile, Route};
 use crate::pipeline::backups::BaseBackups;
+use crate::pipeline::progress::Uploads;
 use crate::pipeline::{Pipeline, SealLocks, Source};
 use crate::queue::{Claim, Claims, Queue, QueueConfig};
 use crate::spool::Spool;
@@ -136,6 +137,7 @@ impl Bench {
             seals: SealLocks::default(),
             backups: BaseBackups::default(),
             meter: crate::metrics::Meter::default(),
+            uploads: Uploads::default(),
         };
         Opened {
             pipeline: Arc::new(pipeline),

@@ -1,19 +1,16 @@
 //! Looks at the older job's manifests, and remembers what is new in them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use super::compare::{self, Compared};
 use super::place::Place;
 use super::sums::{self, Packing};
 use super::unpack;
-use super::verdict::{self, Verdict};
 use crate::config::Config;
 use crate::digest::Digest;
-use crate::exit::{self, Exit};
-use crate::layout::Sequence;
-use crate::ledger::{ArchivedFile, Content, Ledger, LedgerError, ListedFile, ParityRun, SourceId};
+use crate::exit;
+use crate::ledger::{Content, Ledger, ListedFile, ParityRun, Scan};
 use crate::store::StoreError;
 
 /// Packed files that one look fetches and unpacks at most; the next look goes on.
@@ -22,12 +19,8 @@ pub const MAX_UNPACKED_AT_ONCE: usize = 1_000;
 /// A packed file that cannot be unpacked may still be on its way there: so long it is looked at again.
 const UPLOADING: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
-/// What a look found.
-#[derive(Debug, Default)]
-pub struct Look {
-    /// Lines that are no sums: manifest and number.
-    pub unread: Vec<String>,
-}
+/// Lines that are no sums which are named at most; one is enough for a verdict.
+const MAX_UNREAD: usize = 100;
 
 /// Reads all manifests of a run, and records what is new. What the first look of a run finds was there before.
 ///
@@ -38,28 +31,32 @@ pub async fn look(
     config: &Config,
     run: &ParityRun,
     now: Timestamp,
-) -> anyhow::Result<Look> {
+) -> anyhow::Result<()> {
     let looked = try_look(ledger, config, run, now).await;
-    let scanned = match &looked {
-        Ok(_) => Ok(now),
+    let scan = match &looked {
+        Ok(unread) => Ok(Scan {
+            at: now,
+            unread: unread.clone(),
+        }),
         Err(error) => Err(format!("{error:#}")),
     };
-    ledger.set_parity_scanned(run.source, scanned).await?;
-    looked
+    ledger.set_parity_scanned(run.source, scan).await?;
+    looked.map(|_| ())
 }
 
+/// The lines that are no sums.
 async fn try_look(
     ledger: &Ledger,
     config: &Config,
     run: &ParityRun,
     now: Timestamp,
-) -> anyhow::Result<Look> {
+) -> anyhow::Result<Vec<String>> {
     let known = ledger.listed_files(run.source).await?;
     let mut seen: HashSet<(String, String, Digest)> = known
         .iter()
         .map(|file| (file.manifest.clone(), file.object.clone(), file.listed))
         .collect();
-    let mut look = Look::default();
+    let mut unread: Vec<String> = Vec::new();
     let mut found: Vec<(usize, ListedFile)> = Vec::new();
     let mut places = Vec::new();
     for (nth, spec) in run.manifests.iter().enumerate() {
@@ -71,7 +68,7 @@ async fn try_look(
                 .unread
                 .iter()
                 .map(|line| format!("{url}: line {line} is no sum"));
-            look.unread.extend(told);
+            unread.extend(told.take(MAX_UNREAD.saturating_sub(unread.len())));
             for listed in sums.files {
                 let Some((binlog, _)) = sums::binlog_name(&listed.name) else {
                     continue;
@@ -118,7 +115,7 @@ async fn try_look(
     }
     let found: Vec<ListedFile> = found.into_iter().map(|(_, file)| file).collect();
     ledger.record_listed(run.source, &found).await?;
-    Ok(look)
+    Ok(unread)
 }
 
 fn place_of(places: &[Place], file: &ListedFile) -> usize {
@@ -176,84 +173,4 @@ async fn read_content(
         tracing::debug!(note, "to be looked at again");
     }
     Ok(())
-}
-
-/// A run as it stands: every file, and the verdict.
-///
-/// # Errors
-/// What the ledger says.
-pub async fn report(
-    ledger: &Ledger,
-    run: &ParityRun,
-    look: &Look,
-    now: Timestamp,
-) -> Result<(Vec<Compared>, Verdict), LedgerError> {
-    let listed = ledger.listed_files(run.source).await?;
-    let mut archived = ledger.archived_since(run.source, run.started_at).await?;
-    let mut has: HashSet<String> = archived.iter().map(|file| file.name.clone()).collect();
-    // What is listed now may have been archived before the run began.
-    for file in listed.iter().filter(|file| !file.before_start) {
-        if has.insert(file.binlog.clone())
-            && let Some(found) = by_name(ledger, run.source, &file.binlog).await?
-        {
-            archived.push(found);
-        }
-    }
-    let elsewhere = elsewhere(ledger, run.source, &listed, &archived).await?;
-    let files = compare::compare(&listed, &archived, &elsewhere, run.grace, now);
-    let verdict = verdict::judge(run, &files, &look.unread, now);
-    Ok((files, verdict))
-}
-
-async fn by_name(
-    ledger: &Ledger,
-    source: SourceId,
-    name: &str,
-) -> Result<Option<ArchivedFile>, LedgerError> {
-    let number = name
-        .rsplit('.')
-        .next()
-        .and_then(|digits| digits.parse().ok());
-    let Some(number) = number else {
-        return Ok(None);
-    };
-    let found = ledger.archived_file(source, Sequence(number)).await?;
-    Ok(found.filter(|file| file.name == name))
-}
-
-/// What digests that differ are known as: the same number in another incarnation, or another number.
-async fn elsewhere(
-    ledger: &Ledger,
-    source: SourceId,
-    listed: &[ListedFile],
-    archived: &[ArchivedFile],
-) -> Result<BTreeMap<Digest, String>, LedgerError> {
-    let mut known: BTreeMap<Digest, String> = archived
-        .iter()
-        .map(|file| (file.sha256, format!("a copy of {}", file.name)))
-        .collect();
-    for other in ledger.sources().await? {
-        if other.id == source {
-            continue;
-        }
-        for file in listed.iter().filter(|file| !file.before_start) {
-            if let Some(found) = by_name(ledger, other.id, &file.binlog).await? {
-                let identity = &other.identity;
-                known
-                    .entry(found.sha256)
-                    .or_insert_with(|| format!("that file of {identity}"));
-            }
-        }
-    }
-    Ok(known)
-}
-
-/// The exit code of a report.
-#[must_use]
-pub fn exit_of(verdict: verdict::Word) -> Exit {
-    match verdict {
-        verdict::Word::Parity => Exit::Ok,
-        verdict::Word::NotYet => Exit::Transient,
-        verdict::Word::NoParity => Exit::Conflict,
-    }
 }
