@@ -2,10 +2,14 @@
 
 use std::io::{Read, Write};
 use std::num::NonZero;
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use engine::clock::{Clock, SystemClock};
 use engine::durable_fs;
+use tui::model::{Looks, Model};
+use tui::session;
 
 use crate::bench::{Bench, console, eventually, said};
 
@@ -20,9 +24,13 @@ struct Sitting {
 
 impl Sitting {
     fn begin(bench: &Bench, arguments: &str) -> Self {
+        Self::of(bench, &format!("exec {} {arguments}", console().display()))
+    }
+
+    /// A line of shell in a terminal.
+    fn of(bench: &Bench, line: &str) -> Self {
         let (rows, columns) = SIZE;
-        let program = console().display();
-        let line = format!("stty rows {rows} cols {columns}; exec {program} {arguments}");
+        let line = format!("stty rows {rows} cols {columns}; {line}");
         let arguments = ["-q", "-e", "-c", &line, "/dev/null"];
         let mut command = bench.command("script".as_ref(), &arguments);
         command.env("TERM", "xterm-256color");
@@ -56,13 +64,38 @@ impl Sitting {
         self.keys.flush().unwrap();
     }
 
-    /// Waits for the program's end, and for the screen that it gives back.
-    fn left(mut self) -> bool {
+    /// Waits for the program's end, and for the screen that it gives back: its exit code.
+    fn left(&mut self) -> Option<i32> {
         let status = self.program.wait().unwrap();
-        let is_back = || self.terminal.lock().unwrap().screen().alternate_screen();
-        eventually(|| is_back().to_string(), |alternate| alternate == "false");
-        status.success()
+        let taken = || {
+            let terminal = self.terminal.lock().unwrap();
+            let screen = terminal.screen();
+            screen.alternate_screen() || screen.hide_cursor()
+        };
+        eventually(|| taken().to_string(), |taken| taken == "false");
+        status.code()
     }
+
+    /// The program's own process: what `script` started became it.
+    fn pid(&self) -> String {
+        let script = self.program.id();
+        let children = format!("/proc/{script}/task/{script}/children");
+        let children = std::fs::read_to_string(children).unwrap();
+        children.trim().to_owned()
+    }
+}
+
+impl Drop for Sitting {
+    /// A test that failed leaves no program behind: it ends with its terminal.
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+fn signal(name: &str, pid: &str) {
+    let sent = Command::new("kill").args([name, pid]).status().unwrap();
+    assert!(sent.success());
 }
 
 #[test]
@@ -89,7 +122,7 @@ fn a_source_is_paused_and_resumed_by_keys_and_yes() {
     sitting.press("y");
     eventually(is_paused, |status| status.starts_with("Some(0)"));
     sitting.press("q");
-    assert!(sitting.left());
+    assert_eq!(sitting.left(), Some(0));
 }
 
 #[test]
@@ -114,8 +147,77 @@ fn a_database_that_goes_away_leaves_the_last_picture_and_comes_back() {
     // One connection lasts for ten pictures: then it is looked for by its name again.
     sitting.wait_for("LOST: as of");
     moved("away.db", "gtide.db");
-    sitting.press("5");
+    sitting.press("6");
     sitting.wait_for("can be read again");
     sitting.press("\u{3}");
-    assert!(sitting.left());
+    assert_eq!(sitting.left(), Some(0));
+}
+
+#[test]
+fn a_program_that_is_told_to_end_gives_the_terminal_back() {
+    let bench = Bench::new();
+    assert!(bench.gtide(&["run", "--once"]).status.success());
+    for name in ["-TERM", "-HUP", "-INT"] {
+        let mut sitting = Sitting::begin(&bench, "--every 1");
+        sitting.wait_for("current");
+        signal(name, &sitting.pid());
+        assert_eq!(sitting.left(), Some(130), "{name}");
+    }
+}
+
+#[test]
+fn a_program_whose_terminal_goes_away_ends() {
+    let bench = Bench::new();
+    assert!(bench.gtide(&["run", "--once"]).status.success());
+    let mut sitting = Sitting::begin(&bench, "--every 1");
+    sitting.wait_for("current");
+    let pid = sitting.pid();
+    sitting.program.kill().unwrap();
+    // Whoever inherits it may take its time to bury it.
+    let state = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        let stat = stat.unwrap_or_default();
+        let state = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
+        state.map_or("gone".to_owned(), |state| state.to_string())
+    };
+    eventually(state, |state| ["gone", "Z", "X"].contains(&state));
+}
+
+#[test]
+fn a_panic_gives_the_terminal_back_and_is_told_there() {
+    let bench = Bench::new();
+    let this = std::env::current_exe().unwrap();
+    let child = "--exact interactive::child --ignored --nocapture";
+    // What the terminal is like is asked once the program is over.
+    let mut sitting = Sitting::of(&bench, &format!("{} {child}; stty -a", this.display()));
+    sitting.wait_for("The database has not been read yet");
+    assert_eq!(sitting.left(), Some(0), "stty's");
+    let shown = sitting.shown();
+    assert!(shown.contains("on purpose"), "{shown}");
+    assert!(
+        shown.contains(" icanon") && shown.contains(" echo "),
+        "{shown}"
+    );
+}
+
+/// Sits at a terminal of its own, and panics.
+#[test]
+#[ignore = "another test starts it, in a terminal"]
+fn child() {
+    let looks = Looks {
+        colour: false,
+        ascii: false,
+    };
+    let model = Model::new(SystemClock.now(), looks, true, String::new());
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(async {
+        tokio::select! {
+            left = session::run(model, None) => panic!("{left:?}"),
+            () = tokio::time::sleep(Duration::from_secs(2)) => panic!("on purpose"),
+        }
+    });
 }

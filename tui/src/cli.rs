@@ -16,6 +16,7 @@ use ratatui::layout::Rect;
 
 use crate::connection::Connection;
 use crate::model::{Link, Looks, Model, Screen};
+use crate::session::Left;
 use crate::update::{Message, update};
 use crate::{keys, session, view};
 
@@ -60,20 +61,22 @@ enum First {
     Queue,
     Retries,
     Watermarks,
+    Parity,
     Events,
 }
 
 /// Runs the program and says how it ended.
 pub fn main() -> Exit {
     match run(&Cli::parse()) {
-        Ok(()) => Exit::Ok,
+        Ok(exit) => exit,
         Err(error) => exit::report(&error),
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<()> {
+fn run(cli: &Cli) -> anyhow::Result<Exit> {
     if cli.keys {
-        return terminal::print(&keys::markdown()).context("write to stdout");
+        terminal::print(&keys::markdown()).context("write to stdout")?;
+        return Ok(Exit::Ok);
     }
     let has_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if !cli.once && !has_terminal {
@@ -111,12 +114,15 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             update(&mut model, Message::Seen(Box::new(picture)));
         }
         print_frame(&model);
-        return Ok(());
+        return Ok(Exit::Ok);
     }
     let outcome = runtime.block_on(session::run(model, connection));
     // A statement under way is not waited for.
     runtime.shutdown_background();
-    outcome.context("use the terminal")
+    match outcome.context("use the terminal")? {
+        Left::ByKey => Ok(Exit::Ok),
+        Left::BySignal => Ok(Exit::Interrupted),
+    }
 }
 
 fn connect(cli: &Cli) -> anyhow::Result<Connection> {
@@ -177,6 +183,7 @@ impl From<First> for Screen {
             First::Queue => Self::Queue,
             First::Retries => Self::Retries,
             First::Watermarks => Self::Watermarks,
+            First::Parity => Self::Parity,
             First::Events => Self::Events,
         }
     }

@@ -4,12 +4,13 @@
 //! it again. What fails is told and tried again: the console lives longer than the database.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::clock::{Clock, SystemClock};
 use engine::durable_fs;
 use engine::exit;
 use engine::ledger::{Ledger, LedgerError, Picture};
+use engine::parity::report::{self, ParityPicture};
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use crate::model::Change;
@@ -17,6 +18,35 @@ use crate::update::{Effect, Message};
 
 /// Pictures that are read through one connection. A database that was deleted and made anew is found by the next one.
 const PICTURES_PER_CONNECTION: u32 = 10;
+
+/// Parallel runs are read anew no sooner than this: every file of them is read and compared.
+const PARITY_EVERY: Duration = Duration::from_secs(15);
+
+/// Nor before this many times as long as the last reading took, however long a run goes on.
+const PARITY_REST: u32 = 50;
+
+/// Parallel runs, as they were read last.
+#[derive(Debug, Default)]
+struct Parity {
+    runs: Vec<ParityPicture>,
+    due: Option<Instant>,
+}
+
+impl Parity {
+    /// As they are, or as they were a moment ago.
+    async fn read(&mut self, ledger: &Ledger) -> Result<Vec<ParityPicture>, LedgerError> {
+        if self.due.is_none_or(|due| Instant::now() >= due) {
+            let begin = Instant::now();
+            self.runs = report::pictures(ledger, SystemClock.now()).await?;
+            let rest = begin
+                .elapsed()
+                .saturating_mul(PARITY_REST)
+                .max(PARITY_EVERY);
+            self.due = Some(Instant::now() + rest);
+        }
+        Ok(self.runs.clone())
+    }
+}
 
 /// Where pictures come from and go to.
 #[derive(Debug, Clone)]
@@ -36,15 +66,17 @@ impl Connection {
     /// What the database says, or the file that it is recorded in.
     pub async fn once(&self) -> anyhow::Result<Picture> {
         let ledger = Ledger::open_read_only(&self.database).await?;
-        let picture = ledger.picture(SystemClock.now()).await?;
+        let mut picture = ledger.picture(SystemClock.now()).await?;
+        picture.parity = Parity::default().read(&ledger).await?;
         self.keep(&picture)?;
         Ok(picture)
     }
 
     /// Reads and changes until nobody listens any more.
     pub async fn run(self, messages: Sender<Message>, mut orders: Receiver<Effect>) {
+        let mut parity = Parity::default();
         loop {
-            let outcome = self.read(&messages, &mut orders).await;
+            let outcome = self.read(&mut parity, &messages, &mut orders).await;
             let Err(error) = outcome else { return };
             if messages.send(Message::Lost(error)).await.is_err() {
                 return;
@@ -68,6 +100,7 @@ impl Connection {
     /// Through one connection; `Ok` when nobody listens any more.
     async fn read(
         &self,
+        parity: &mut Parity,
         messages: &Sender<Message>,
         orders: &mut Receiver<Effect>,
     ) -> Result<(), String> {
@@ -76,7 +109,9 @@ impl Connection {
             let ledger = opened.map_err(|error| exit::chain(&error))?;
             for _ in 0..PICTURES_PER_CONNECTION {
                 let picture = ledger.picture(SystemClock.now()).await;
-                let picture = picture.map_err(|error| exit::chain(&error))?;
+                let mut picture = picture.map_err(|error| exit::chain(&error))?;
+                let runs = parity.read(&ledger).await;
+                picture.parity = runs.map_err(|error| exit::chain(&error))?;
                 self.keep(&picture).map_err(|error| format!("{error:#}"))?;
                 let seen = Message::Seen(Box::new(picture));
                 if messages.send(seen).await.is_err() {

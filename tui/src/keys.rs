@@ -74,6 +74,13 @@ const WORK: &[Screen] = &[
     Screen::Retries,
     Screen::Watermarks,
 ];
+const ROWS: &[Screen] = &[
+    Screen::Overview,
+    Screen::Queue,
+    Screen::Retries,
+    Screen::Watermarks,
+    Screen::Parity,
+];
 
 macro_rules! binding {
     ($keys:expr, $label:expr, $act:expr, $short:expr, $long:expr) => {
@@ -114,7 +121,7 @@ pub const BINDINGS: &[Binding] = &[
         Act::Open,
         Some("detail"),
         "Everything known of the row",
-        WORK,
+        ROWS,
         false
     ),
     binding!(
@@ -171,7 +178,7 @@ pub const BINDINGS: &[Binding] = &[
         Act::Sort,
         Some("sort"),
         "Another order",
-        WORK,
+        ROWS,
         false
     ),
     binding!(
@@ -200,11 +207,18 @@ pub const BINDINGS: &[Binding] = &[
         "4",
         Act::Show(Screen::Watermarks),
         None,
-        "Watermarks: positions, GTIDs, spools and pins"
+        "Watermarks: positions, GTIDs, the server beside, spools and pins"
     ),
     binding!(
         &[Char('5')],
         "5",
+        Act::Show(Screen::Parity),
+        None,
+        "Parity: the parallel run beside an older job, file by file"
+    ),
+    binding!(
+        &[Char('6')],
+        "6",
         Act::Show(Screen::Events),
         None,
         "Events: what this console saw happen, and what it did"

@@ -1,12 +1,13 @@
 //! Colours and symbols: the 16 colours that every terminal's owner has chosen, or none; Unicode, or ASCII. What a
 //! colour says, a word or a symbol says too.
 
+use engine::parity::compare::Standing;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::symbols::border;
 use ratatui::widgets::{Block, Borders};
 
 use crate::model::{EventKind, Looks};
-use crate::rows::State;
+use crate::rows::{State, standing_word};
 
 /// Corners and edges for terminals without box-drawing characters.
 const ASCII_BORDER: border::Set<'_> = border::Set {
@@ -20,6 +21,9 @@ const ASCII_BORDER: border::Set<'_> = border::Set {
     horizontal_bottom: "-",
 };
 
+/// Columns of a bar, without its percent.
+const BAR: usize = 12;
+
 /// From nothing to the most.
 const LEVELS: [&str; 8] = ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
 const ASCII_LEVELS: [&str; 8] = ["_", ".", ":", "-", "=", "+", "*", "#"];
@@ -28,7 +32,7 @@ impl Looks {
     /// A state's colour.
     pub fn state(self, state: State) -> Style {
         self.colour_of(match state {
-            State::Stopped | State::Gap | State::Stalled => Color::Red,
+            State::Stopped | State::Gap | State::Danger | State::Stalled => Color::Red,
             State::Paused | State::Failing => Color::Yellow,
             State::Archiving => Color::Cyan,
             State::Current => Color::Green,
@@ -37,9 +41,13 @@ impl Looks {
 
     /// A state's symbol and word.
     pub fn state_words(self, state: State) -> String {
-        let symbol = match (state, self.ascii) {
-            (State::Stopped | State::Gap | State::Stalled, false) => "✗",
-            (State::Stopped | State::Gap | State::Stalled, true) => "x",
+        format!("{} {}", self.symbol(state), state.word())
+    }
+
+    fn symbol(self, state: State) -> &'static str {
+        match (state, self.ascii) {
+            (State::Stopped | State::Gap | State::Danger | State::Stalled, false) => "✗",
+            (State::Stopped | State::Gap | State::Danger | State::Stalled, true) => "x",
             (State::Paused, false) => "‖",
             (State::Paused, true) => "=",
             (State::Failing, _) => "!",
@@ -47,8 +55,38 @@ impl Looks {
             (State::Archiving, true) => "^",
             (State::Current, false) => "✓",
             (State::Current, true) => "*",
+        }
+    }
+
+    /// A compared file's symbol, word and style.
+    pub fn standing(self, standing: Standing) -> (String, Style) {
+        let state = match standing {
+            Standing::Matched => State::Current,
+            Standing::Late => State::Failing,
+            Standing::Pending => State::Archiving,
+            Standing::Mismatched | Standing::OnlyCron | Standing::OnlyGtide => State::Gap,
         };
-        format!("{symbol} {}", state.word())
+        let symbol = self.symbol(state);
+        (
+            format!("{symbol} {}", standing_word(standing)),
+            self.state(state),
+        )
+    }
+
+    /// So much of a whole, as a bar and in percent.
+    pub fn bar(self, done: u64, total: u64) -> String {
+        let (full, empty) = if self.ascii {
+            ("#", ".")
+        } else {
+            ("█", "░")
+        };
+        let percent = done.min(total).saturating_mul(100) / total.max(1);
+        let filled = usize::try_from(percent).unwrap_or(0) * BAR / 100;
+        format!(
+            "{}{} {percent:>3}%",
+            full.repeat(filled),
+            empty.repeat(BAR.saturating_sub(filled))
+        )
     }
 
     /// An event's symbol and style.

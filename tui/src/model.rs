@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use engine::ledger::{FileKey, Pause, Picture, QueueScope, Route};
 use jiff::Timestamp;
 
-use crate::rows::{self, JobRow, RouteRow, State};
+use crate::rows::{self, JobRow, ParityRow, RouteRow, State};
 
 /// Events that are kept; the oldest go first.
 pub const MAX_EVENTS: usize = 1_000;
@@ -23,8 +23,10 @@ pub enum Screen {
     Queue,
     /// What failed.
     Retries,
-    /// Positions, GTIDs, spools.
+    /// Positions, GTIDs, servers, spools.
     Watermarks,
+    /// The parallel run beside an older job.
+    Parity,
     /// What happened.
     Events,
 }
@@ -172,11 +174,12 @@ pub struct Model {
 
 impl Screen {
     /// In the order of their digits.
-    pub const ALL: &'static [Self; 5] = &[
+    pub const ALL: &'static [Self; 6] = &[
         Self::Overview,
         Self::Queue,
         Self::Retries,
         Self::Watermarks,
+        Self::Parity,
         Self::Events,
     ];
 
@@ -187,6 +190,7 @@ impl Screen {
             Self::Queue => "Queue",
             Self::Retries => "Retries",
             Self::Watermarks => "Watermarks",
+            Self::Parity => "Parity",
             Self::Events => "Events",
         }
     }
@@ -202,6 +206,7 @@ impl Screen {
             Self::Overview | Self::Watermarks => &["name", "worst first", "most behind first"],
             Self::Queue => &["lane", "running first"],
             Self::Retries => &["next try", "most attempts first", "name"],
+            Self::Parity => &["worst first", "name"],
             Self::Events => &["newest first"],
         }
     }
@@ -284,6 +289,18 @@ impl Model {
         rows
     }
 
+    /// The rows of Parity, filtered and in order.
+    pub fn parity(&self) -> Vec<ParityRow<'_>> {
+        let Some(picture) = &self.picture else {
+            return Vec::new();
+        };
+        let mut rows = rows::parity(picture, &self.filter);
+        if self.cursor().order == 1 {
+            rows.sort_by(|a, b| a.order().cmp(&b.order()));
+        }
+        rows
+    }
+
     /// Events with the filter's text.
     pub fn events(&self) -> Vec<&Event> {
         let filter = self.filter.to_lowercase();
@@ -299,6 +316,7 @@ impl Model {
         match self.screen {
             Screen::Overview | Screen::Watermarks => self.routes().len(),
             Screen::Queue | Screen::Retries => self.jobs().len(),
+            Screen::Parity => self.parity().len(),
             Screen::Events => self.events().len(),
         }
     }

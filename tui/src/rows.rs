@@ -1,11 +1,15 @@
 //! What each screen lists: from the picture, the filter and the order, to rows. Pure.
 
-use engine::ledger::{
-    JobPicture, JobStatus, LaneName, LanePicture, Picture, QueueScope, RoutePicture, SourcePicture,
-    TroublePicture,
-};
-use jiff::Timestamp;
+mod finding;
+mod parity;
 
+use engine::ledger::{
+    AgentPicture, JobPicture, JobStatus, LaneName, LanePicture, Picture, QueueScope, RoutePicture,
+    ServerReport, ServerState, SourceId, SourcePicture, TroublePicture, UploadReport,
+};
+
+pub use self::finding::{Finding, findings};
+pub use self::parity::{ParityRow, parity, standing_word};
 use crate::words::printable;
 
 /// How a source stands at a destination, the worst first.
@@ -15,6 +19,8 @@ pub enum State {
     Stopped,
     /// Files are missing between archived ones.
     Gap,
+    /// Something will be lost, or is not what it should be, unless a person acts.
+    Danger,
     /// A file needs a person.
     Stalled,
     /// A person stopped it.
@@ -34,6 +40,8 @@ pub struct RouteRow<'a> {
     pub source: &'a SourcePicture,
     /// To.
     pub route: Option<&'a RoutePicture>,
+    /// The server beside it, where one is asked.
+    pub server: Option<&'a ServerState>,
     /// How it stands.
     pub state: State,
 }
@@ -53,19 +61,38 @@ pub struct JobRow<'a> {
     pub place: usize,
     /// A person stopped the lane.
     pub paused: bool,
+    /// How far its upload is, where it goes in parts.
+    pub upload: Option<Progress>,
 }
 
-/// What a person should know of, the gravest first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Finding {
-    /// How grave.
-    pub state: State,
-    /// About what.
-    pub about: String,
-    /// What is the matter.
-    pub text: String,
-    /// What to check or run.
-    pub hint: Option<String>,
+/// An upload under way, as its archiver told last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that are there.
+    pub done: u64,
+    /// Of so many.
+    pub total: u64,
+    /// Bytes per second, as this attempt has sent them; none before the first part.
+    pub rate: Option<u64>,
+}
+
+impl Progress {
+    fn of(upload: &UploadReport, seen: jiff::Timestamp) -> Self {
+        let seconds = seen.duration_since(upload.started).as_secs().max(1);
+        let sent = upload.done.saturating_sub(upload.resumed);
+        let rate = sent / seconds.unsigned_abs();
+        Self {
+            done: upload.done.min(upload.total),
+            total: upload.total,
+            rate: (rate > 0).then_some(rate),
+        }
+    }
+
+    /// Seconds until all is there, at that rate.
+    pub fn left(&self) -> Option<i64> {
+        let left = self.total.saturating_sub(self.done) / self.rate?;
+        i64::try_from(left).ok()
+    }
 }
 
 impl State {
@@ -74,6 +101,7 @@ impl State {
         match self {
             Self::Stopped => "stopped",
             Self::Gap => "gap",
+            Self::Danger => "danger",
             Self::Stalled => "stalled",
             Self::Paused => "paused",
             Self::Failing => "failing",
@@ -113,6 +141,7 @@ pub fn jobs<'a>(picture: &'a Picture, filter: &str) -> Vec<JobRow<'a>> {
                 job,
                 place,
                 paused: paused.contains(&lane.name),
+                upload: progress(&picture.agents, lane, job),
             });
         }
     }
@@ -124,28 +153,23 @@ pub fn jobs<'a>(picture: &'a Picture, filter: &str) -> Vec<JobRow<'a>> {
     rows
 }
 
+fn progress(agents: &[AgentPicture], lane: &LanePicture, job: &JobPicture) -> Option<Progress> {
+    if job.status != JobStatus::Running {
+        return None;
+    }
+    agents.iter().find_map(|agent| {
+        let mut uploads = agent.report.uploads.iter();
+        let upload = uploads
+            .find(|upload| upload.route == lane.name.route && upload.sequence == job.sequence)?;
+        Some(Progress::of(upload, agent.seen))
+    })
+}
+
 /// One row for each file whose last attempt failed.
 pub fn retries<'a>(picture: &'a Picture, filter: &str) -> Vec<JobRow<'a>> {
     let mut rows = jobs(picture, filter);
     rows.retain(JobRow::has_failed);
     rows
-}
-
-/// Everything that is in the way, the gravest first.
-pub fn findings(picture: &Picture, now: Timestamp) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = picture.troubles.iter().map(Finding::of_trouble).collect();
-    for source in &picture.sources {
-        let routes = source.routes.iter();
-        findings.extend(routes.filter_map(|route| Finding::of_gaps(source, route)));
-    }
-    findings.extend(retries(picture, "").iter().filter_map(Finding::of_failure));
-    let paused = picture.pauses.iter();
-    findings.extend(paused.map(|pause| Finding::of_pause(picture, pause)));
-    for agent in &picture.agents {
-        findings.extend(Finding::of_agent(agent, now));
-    }
-    findings.sort();
-    findings
 }
 
 fn matches(filter: &str, texts: &[&str]) -> bool {
@@ -162,8 +186,14 @@ impl<'a> RouteRow<'a> {
         Self {
             source,
             route,
+            server: server(picture, source.id),
             state: state(picture, source, route),
         }
+    }
+
+    /// What the server beside it said last.
+    pub fn report(&self) -> Option<&'a ServerReport> {
+        report(self.server)
     }
 
     /// The source's name, as it came from the database.
@@ -185,6 +215,17 @@ impl<'a> RouteRow<'a> {
     pub fn scope(&self) -> QueueScope {
         self.source.id.into()
     }
+}
+
+fn server(picture: &Picture, source: SourceId) -> Option<&ServerState> {
+    picture
+        .servers
+        .iter()
+        .find(|server| server.source == source)
+}
+
+fn report(server: Option<&ServerState>) -> Option<&ServerReport> {
+    server?.answer.as_ref().map(|(_, report)| report)
 }
 
 /// Binary logs are numbered without holes, so what is behind is a difference.
@@ -226,12 +267,24 @@ fn state(picture: &Picture, source: &SourcePicture, route: Option<&RoutePicture>
     let stalled = failures.clone().any(is_stalled);
     match () {
         () if !route.gaps.is_empty() => State::Gap,
+        () if route.queued > 0 && expires(picture, source.id) => State::Danger,
         () if stalled => State::Stalled,
         () if paused => State::Paused,
         () if failures.count() > 0 => State::Failing,
         () if route.queued > 0 => State::Archiving,
         () => State::Current,
     }
+}
+
+/// A file that is not archived may soon be removed.
+fn expires(picture: &Picture, source: SourceId) -> bool {
+    let report = report(server(picture, source));
+    report.is_some_and(|report| {
+        report
+            .expiry
+            .as_ref()
+            .is_some_and(|expiry| expiry.in_danger)
+    })
 }
 
 fn is_failed(job: &JobPicture) -> bool {
@@ -287,86 +340,6 @@ impl<'a> JobRow<'a> {
     /// Its lane.
     pub fn scope(&self) -> QueueScope {
         self.lane.name.into()
-    }
-}
-
-impl Finding {
-    fn of_trouble(trouble: &TroublePicture) -> Self {
-        let to = trouble.destination.as_deref();
-        let to = to.map_or(String::new(), |url| format!(" to {}", printable(url)));
-        Self {
-            state: State::Stopped,
-            about: format!("{}{to}", printable(&trouble.source)),
-            text: printable(&trouble.error),
-            hint: trouble.hint.as_deref().map(printable),
-        }
-    }
-
-    fn of_gaps(source: &SourcePicture, route: &RoutePicture) -> Option<Self> {
-        let (first, last) = route.gaps.first()?;
-        let more = match route.gaps.len() - 1 {
-            0 => String::new(),
-            more => format!(", and {more} more"),
-        };
-        Some(Self {
-            state: State::Gap,
-            about: printable(&source.name),
-            text: format!("sequences {first} to {last} were never archived{more}"),
-            hint: Some("take a base backup: no recovery can cross the gap".to_owned()),
-        })
-    }
-
-    fn of_failure(row: &JobRow<'_>) -> Option<Self> {
-        let failure = row.job.failure.as_ref()?;
-        let state = if row.is_stalled() {
-            State::Stalled
-        } else {
-            State::Failing
-        };
-        Some(Self {
-            state,
-            about: format!("{} {}", printable(row.name()), printable(&row.file())),
-            text: printable(&failure.message),
-            hint: failure.hint.as_deref().map(printable),
-        })
-    }
-
-    fn of_pause(picture: &Picture, pause: &engine::ledger::Pause) -> Self {
-        let reason = pause.reason.as_deref();
-        let reason = reason.map_or(String::new(), |reason| format!(": {}", printable(reason)));
-        let (by, since) = (printable(&pause.by), crate::words::moment(pause.since));
-        Self {
-            state: State::Paused,
-            about: scope_words(picture, pause.scope),
-            text: format!("since {since} by {by}{reason}"),
-            hint: None,
-        }
-    }
-
-    fn of_agent(agent: &engine::ledger::AgentPicture, now: Timestamp) -> Option<Self> {
-        let report = &agent.report;
-        let about = format!("archiver on {}", printable(&report.host));
-        if now.duration_since(agent.seen) > engine::ledger::SILENT_AFTER {
-            let (pid, since) = (report.pid, crate::words::since(agent.seen, now));
-            return Some(Self {
-                state: State::Stopped,
-                about,
-                text: format!("process {pid} has not reported for {since}"),
-                hint: Some("look whether it runs; what it pinned is kept".to_owned()),
-            });
-        }
-        let paused = report.paused.as_ref()?;
-        let (free, needed) = (report.free_bytes, paused.needed_bytes);
-        Some(Self {
-            state: State::Failing,
-            about,
-            text: format!(
-                "sealing waits for room: {} free, {} needed",
-                crate::words::bytes(free),
-                crate::words::bytes(needed)
-            ),
-            hint: Some("free space there, or lower [spool] reserve".to_owned()),
-        })
     }
 }
 

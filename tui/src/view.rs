@@ -4,6 +4,8 @@ mod events;
 mod jobs;
 mod overlay;
 mod overview;
+pub(crate) mod parity;
+pub(crate) mod server;
 mod watermarks;
 
 use ratatui::buffer::Buffer;
@@ -23,7 +25,10 @@ pub const DEFAULT_SIZE: (u16, u16) = (80, 24);
 pub const MIN_SIZE: (u16, u16) = (60, 15);
 
 /// From so many columns on, the program's name stands before the screens'.
-const TITLE_FITS: u16 = 64;
+const TITLE_FITS: u16 = 74;
+
+/// From so many columns on, the screens' names stand apart.
+const APART_FITS: u16 = 67;
 
 /// A picture that is older than this says so in the headline, in seconds.
 const STALE_AFTER: i64 = 10;
@@ -84,13 +89,20 @@ fn headline(model: &Model, area: Rect, buffer: &mut Buffer) {
         spans.push(Span::styled("gtide  ", model.looks.strong()));
     }
     for (at, screen) in Screen::ALL.iter().enumerate() {
-        let label = format!(" {} {} ", at + 1, screen.title());
+        let label = if area.width >= APART_FITS {
+            format!(" {} {} ", at + 1, screen.title())
+        } else {
+            format!("{} {}", at + 1, screen.title())
+        };
         let style = if *screen == model.screen {
             model.looks.selected()
         } else {
             Style::new()
         };
         spans.push(Span::styled(label, style));
+        if area.width < APART_FITS {
+            spans.push(Span::raw(" "));
+        }
     }
     Line::from(spans).render(tabs, buffer);
     let (words, style) = age(model);
@@ -136,6 +148,7 @@ fn screen(model: &Model, area: Rect, buffer: &mut Buffer) {
         Screen::Overview => overview::draw(model, area, buffer),
         Screen::Queue | Screen::Retries => jobs::draw(model, area, buffer),
         Screen::Watermarks => watermarks::draw(model, area, buffer),
+        Screen::Parity => parity::draw(model, area, buffer),
         Screen::Events => events::draw(model, area, buffer),
     }
 }
@@ -220,6 +233,11 @@ fn nothing(model: &Model) -> String {
             format!("No row has \"{}\"; esc drops the filter.", model.filter)
         }
         (_, Screen::Queue) => "Nothing is queued.".to_owned(),
+        (Some(picture), Screen::Parity) if picture.parity.is_empty() => {
+            "No parallel run has begun: `gtide parity start --manifest PLACE` compares this archive with an older job's."
+                .to_owned()
+        }
+        (_, Screen::Parity) => "No file was compared yet.".to_owned(),
         (_, Screen::Retries) => "Nothing has failed.".to_owned(),
         (_, Screen::Events) => "Nothing has happened since this console was opened.".to_owned(),
         _ => "The ledger knows no source yet: start `gtide run`.".to_owned(),

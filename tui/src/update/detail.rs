@@ -5,8 +5,10 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent};
 
 use super::{Effect, copied};
 use crate::model::{Detail, Model, Overlay, Screen};
-use crate::rows::{JobRow, RouteRow};
-use crate::words::{bytes, class, moment, printable, since, until};
+use crate::rows::{JobRow, ParityRow, RouteRow, standing_word};
+use crate::view::parity::{counts, whole};
+use crate::view::server;
+use crate::words::{bytes, class, moment, printable, since, span, until};
 
 /// Lines of a page.
 const PAGE: u16 = 10;
@@ -56,8 +58,36 @@ pub(super) fn of_row(model: &Model) -> Option<Detail> {
             model.routes().get(row).map(|row| of_route(model, row))
         }
         Screen::Queue | Screen::Retries => model.jobs().get(row).map(|row| of_job(model, row)),
+        Screen::Parity => model.parity().get(row).map(of_parity),
         Screen::Events => None,
     }
+}
+
+fn of_parity(row: &ParityRow<'_>) -> Detail {
+    let (run, file) = (row.run, row.file);
+    let mut detail = Detail {
+        title: format!("{} {}", printable(row.name()), printable(&file.file_name)),
+        ..Detail::default()
+    };
+    detail.add("standing", standing_word(file.standing));
+    detail.add_some("cause", file.cause.as_deref().map(printable));
+    for (what, side) in [("cron", &file.cron), ("gtide", &file.gtide)] {
+        detail.add(what, whole(side.as_ref()));
+        detail.add_some("  at", side.as_ref().map(|side| moment(side.at)));
+    }
+    detail.add("run began", moment(run.started_at));
+    detail.add("window is over", moment(run.until));
+    detail.add_some("manifests read", run.scanned_at.map(moment));
+    for manifest in &run.manifests {
+        detail.add("manifests", printable(manifest));
+    }
+    if let Some(verdict) = &run.verdict {
+        detail.add("files", counts(verdict));
+        for reason in &verdict.reasons {
+            detail.add("against parity", printable(reason));
+        }
+    }
+    detail
 }
 
 fn of_route(model: &Model, row: &RouteRow<'_>) -> Detail {
@@ -91,6 +121,11 @@ fn of_route(model: &Model, row: &RouteRow<'_>) -> Detail {
         detail.add_some("committed", position.committed_at.map(moment));
         detail.add_some("GTIDs", position.gtids.as_deref().map(printable));
     }
+    if let Some(server) = row.server {
+        for (what, words) in server::lines(server, model.now) {
+            detail.add(&format!("server {what}"), words);
+        }
+    }
     let pauses = model.picture.iter().flat_map(|picture| &picture.pauses);
     for pause in pauses.filter(|pause| pause.scope.source == row.source.id) {
         let (by, at) = (printable(&pause.by), moment(pause.since));
@@ -120,6 +155,12 @@ fn of_job(model: &Model, row: &JobRow<'_>) -> Detail {
     detail.add("step", row.step());
     detail.add_some("size", job.size.map(bytes));
     detail.add_some("begun", job.began.map(moment));
+    if let Some(upload) = row.upload {
+        let (done, total) = (bytes(upload.done), bytes(upload.total));
+        detail.add("uploaded", format!("{done} of {total}"));
+        detail.add_some("rate", upload.rate.map(|rate| format!("{}/s", bytes(rate))));
+        detail.add_some("left", upload.left().map(span));
+    }
     if row.has_failed() {
         detail.add("failed attempts", job.attempts);
         let next = until(job.run_at, model.now);

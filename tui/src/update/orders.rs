@@ -13,7 +13,7 @@ fn selected(model: &Model) -> Option<QueueScope> {
     match model.screen {
         Screen::Overview | Screen::Watermarks => model.routes().get(row).map(RouteRow::scope),
         Screen::Queue | Screen::Retries => model.jobs().get(row).map(JobRow::scope),
-        Screen::Events => None,
+        Screen::Parity | Screen::Events => None,
     }
 }
 

@@ -7,10 +7,16 @@ use ratatui::widgets::{Cell, Paragraph, Row, Widget, Wrap};
 
 use crate::model::{Model, Screen};
 use crate::rows::{JobRow, State};
-use crate::words::{bytes, class, moment, printable, since, until};
+use crate::words::{bytes, class, moment, printable, since, span, until};
+
+/// From so many columns on, the time is shown that an upload has left.
+const LEFT_FITS: u16 = 76;
 
 /// From so many columns on, sizes and destinations are shown.
 const WIDE: u16 = 100;
+
+/// From so many columns on, an upload's rate is shown.
+const WIDER: u16 = 120;
 
 /// Lines below the retries, for the selected one's whole error.
 const WHOLE_ERROR: u16 = 7;
@@ -45,6 +51,14 @@ fn queue(model: &Model, area: Rect, buffer: &mut Buffer) {
         Constraint::Length(7),
         Constraint::Length(9),
     ];
+    if area.width >= LEFT_FITS {
+        header.push("Left");
+        widths.push(Constraint::Length(7));
+    }
+    if area.width >= WIDER {
+        header.push("Rate");
+        widths.push(Constraint::Length(12));
+    }
     if is_wide {
         header.extend(["Size", "Destination"]);
         widths.extend([Constraint::Length(10), Constraint::Fill(3)]);
@@ -59,10 +73,20 @@ fn queue(model: &Model, area: Rect, buffer: &mut Buffer) {
             Cell::new(printable(row.name())),
             Cell::new(row.lane.name.lane.to_string()),
             Cell::new(printable(&row.file())),
-            Cell::new(row.step()).style(model.looks.state(state)),
+            Cell::new(step(model, row)).style(model.looks.state(state)),
             Cell::new(age.map_or(String::new(), |at| since(at, model.now))),
             Cell::new(more.to_string()),
         ];
+        let left = row.upload.and_then(|upload| upload.left());
+        if area.width >= LEFT_FITS {
+            cells.push(Cell::new(left.map_or_else(String::new, span)));
+        }
+        if area.width >= WIDER {
+            let rate = row.upload.and_then(|upload| upload.rate);
+            cells.push(Cell::new(
+                rate.map_or_else(String::new, |rate| format!("{}/s", bytes(rate))),
+            ));
+        }
         if is_wide {
             cells.push(Cell::new(job.size.map_or("-".to_owned(), bytes)));
             cells.push(Cell::new(printable(row.url())));
@@ -71,6 +95,14 @@ fn queue(model: &Model, area: Rect, buffer: &mut Buffer) {
     });
     let lines = lines.collect();
     super::table(model, &header, widths, lines, area, buffer);
+}
+
+/// Where it is on its way; an upload in parts as a bar.
+fn step(model: &Model, row: &JobRow<'_>) -> String {
+    row.upload.map_or_else(
+        || row.step().to_owned(),
+        |upload| model.looks.bar(upload.done, upload.total),
+    )
 }
 
 fn is_running(row: &JobRow<'_>) -> bool {

@@ -8,12 +8,12 @@ use ratatui::widgets::{Cell, Paragraph, Row, Widget, Wrap};
 
 use crate::model::Model;
 use crate::rows::{self, RouteRow};
-use crate::words::{bytes, clock, printable, since};
+use crate::words::{bytes, clock, printable, since, until};
 
 /// From so many columns on, rate and size are shown.
 const WIDE: u16 = 100;
 
-/// From so many columns on, the sparkline is shown.
+/// From so many columns on, the next expiry and the sparkline are shown.
 const WIDER: u16 = 130;
 
 /// Columns of the sparkline.
@@ -57,8 +57,8 @@ fn sources(model: &Model, area: Rect, buffer: &mut Buffer) {
         ]);
     }
     if area.width >= WIDER {
-        header.push("Files behind, lately");
-        widths.push(Constraint::Length(SPARKLINE));
+        header.extend(["Expires", "Files behind, lately"]);
+        widths.extend([Constraint::Length(10), Constraint::Length(SPARKLINE)]);
     }
     let rows = model.routes();
     let rows = rows
@@ -108,6 +108,9 @@ fn line(model: &Model, row: &RouteRow<'_>, width: u16) -> Row<'static> {
         cells.push(Cell::new(route.map_or(0, |route| route.queued).to_string()));
     }
     if width >= WIDER {
+        let expiry = row.report().and_then(|report| report.expiry.as_ref());
+        let expires = expiry.map_or("-".to_owned(), |expiry| until(expiry.at, model.now));
+        cells.push(Cell::new(expires));
         let history = route.and_then(|at| {
             model.history.get(&Route {
                 source: row.source.id,

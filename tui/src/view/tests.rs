@@ -87,6 +87,68 @@ fn agent(free: u64, waits: bool) -> Value {
     })
 }
 
+/// What the server beside a source said last.
+fn server(source: u32, in_danger: bool, silence: &Value) -> Value {
+    let channel = json!({
+        "name": "", "from": "db0:3306", "source_uuid": "3e11fa47-71ca-11e1-9e33-c80aa9429500",
+        "receiver": "ON", "applier": if in_danger { "OFF" } else { "ON" },
+        "error": in_danger.then_some("Duplicate entry '7' for key 'PRIMARY'\u{1b}[2J"),
+        "lag_seconds": 3,
+    });
+    let report = json!({
+        "version": "9.7.4", "server_uuid": "3e11fa47-71ca-11e1-9e33-c80aa9429562",
+        "gtid_mode": "ON", "is_writable": true,
+        "gtid_executed": "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-771030",
+        "waiting": "3e11fa47-71ca-11e1-9e33-c80aa9429562:771023-771030",
+        "waiting_transactions": 8, "never_archived": "", "unknown_to_server": "",
+        "channels": [channel], "errant": [], "readers": 1,
+        "expiry": {
+            "file_name": "binlog.000130",
+            "at": if in_danger { "2026-11-22T13:10:00Z" } else { "2026-11-24T16:00:00Z" },
+            "in_danger": in_danger, "is_pinned": !in_danger,
+        },
+        "purge": {
+            "up_to": (!in_danger).then_some("binlog.001100"),
+            "files": if in_danger { 0 } else { 12 }, "bytes": 12_884_901_888_u64,
+            "stays": "binlog.001101: younger than `keep`", "at": "2026-11-22T11:59:20Z",
+        },
+    });
+    json!({ "source": source, "answer": ["2026-11-22T11:59:56Z", report], "silence": silence })
+}
+
+/// A parallel run with these files.
+fn run(source: u32, verdict: &str, reasons: &[&str], files: &Value) -> Value {
+    let of = |standing: &str| {
+        let files = files.as_array().unwrap().iter();
+        files.filter(|file| file["standing"] == standing).count()
+    };
+    json!({
+        "source": source, "started_at": "2026-11-20T12:00:00Z", "until": "2026-11-23T12:00:00Z",
+        "scanned_at": "2026-11-22T11:59:30Z", "finished_at": null,
+        "manifests": ["/backup/binlogs/*.sha256"], "left_out": 0, "files": files,
+        "verdict": {
+            "verdict": verdict, "reasons": reasons, "hours_left": 24.0,
+            "matched": of("matched"), "late": of("late"), "pending": of("pending"),
+            "mismatched": of("mismatched"), "only_cron": of("only-cron"),
+            "only_gtide": of("only-gtide"),
+        },
+    })
+}
+
+fn compared(number: u64, standing: &str, cause: Option<&str>) -> Value {
+    let side = |seed: u64| {
+        json!({
+            "sha256": format!("{seed:02x}").repeat(32), "size": 1_073_741_824,
+            "at": "2026-11-22T11:40:00Z",
+        })
+    };
+    json!({
+        "file_name": format!("binlog.{number:06}"), "standing": standing, "cause": cause,
+        "cron": (standing != "only-gtide").then(|| side(if standing == "mismatched" { 7 } else { 10 })),
+        "gtide": (standing != "only-cron" && standing != "pending").then(|| side(10)),
+    })
+}
+
 /// Two sources, all archived but what is on its way.
 pub(crate) fn healthy() -> Picture {
     let mut picture = picture(&[
@@ -103,6 +165,18 @@ pub(crate) fn healthy() -> Picture {
     ),]))
     .unwrap();
     picture.agents = serde_json::from_value(json!([agent(214_748_364_800, false)])).unwrap();
+    picture.agents[0].report.uploads = serde_json::from_value(json!([{
+        "route": { "source": 2, "destination": 1 }, "sequence": 1_201, "total": 419_430_400,
+        "done": 167_772_160, "resumed": 8_388_608, "started": "2026-11-22T11:59:25Z",
+    }]))
+    .unwrap();
+    picture.servers = serde_json::from_value(json!([server(2, false, &Value::Null)])).unwrap();
+    let files = json!([
+        compared(1_204, "pending", None),
+        compared(1_203, "matched", None)
+    ]);
+    let waits = ["the window is over in 24h"];
+    picture.parity = serde_json::from_value(json!([run(2, "not-yet", &waits, &files)])).unwrap();
     picture
 }
 
@@ -143,6 +217,23 @@ pub(crate) fn failing() -> Picture {
         "since": "2026-11-22T10:00:00Z",
     }]))
     .unwrap();
+    let silence = json!({
+        "error": "connect to 127.0.0.1:3306: connection refused", "hint": null,
+        "exit": "transient", "since": "2026-11-22T11:59:58Z",
+    });
+    picture.servers = serde_json::from_value(json!([server(1, true, &silence)])).unwrap();
+    let cut = "binlog.000120.gz holds 512 of 1073741824 bytes: it was taken before the server had closed the file";
+    let files = json!([
+        compared(120, "mismatched", Some(cut)),
+        compared(121, "only-cron", Some("gtide has not archived it")),
+        compared(119, "matched", None),
+    ]);
+    let reasons = [
+        "binlog.000120: it was cut",
+        "binlog.000121: gtide has not archived it",
+    ];
+    picture.parity =
+        serde_json::from_value(json!([run(1, "no-parity", &reasons, &files)])).unwrap();
     picture
 }
 
@@ -207,12 +298,42 @@ fn wide_and_least() {
 }
 
 #[test]
+fn what_needs_room_has_it() {
+    let mut model = of(Some(failing()));
+    for screen in [Screen::Watermarks, Screen::Parity] {
+        model.screen = screen;
+        let name = format!("failing_{}_wide", screen.title());
+        assert_snapshot!(name, frame(&model, 200, 60));
+    }
+    let mut model = of(Some(healthy()));
+    press(&mut model, "2");
+    assert_snapshot!("uploading_80", frame(&model, 80, 24));
+    model.looks.ascii = true;
+    let ascii = frame(&model, 80, 24);
+    assert!(ascii.contains("####........  40%"), "{ascii}");
+}
+
+#[test]
+fn an_upload_is_told_with_its_rate_without_what_an_earlier_attempt_had_sent() {
+    let mut model = of(Some(healthy()));
+    press(&mut model, "2");
+    let jobs = model.jobs();
+    let upload = jobs[0].upload.unwrap();
+    // 152 MiB in 30 seconds, and 240 are left.
+    assert_eq!(upload.rate, Some((152 << 20) / 30));
+    assert_eq!(upload.left(), Some(47));
+    assert_eq!(jobs[1].upload, None, "one that waits is not uploaded");
+}
+
+#[test]
 fn nothing_yet_nothing_at_all_and_nothing_found() {
     assert_snapshot!("before_the_first_picture", frame(&of(None), 80, 15));
     let mut model = of(Some(picture(&[])));
     assert_snapshot!("empty", frame(&model, 80, 15));
     press(&mut model, "3");
     assert_snapshot!("nothing_failed", frame(&model, 80, 15));
+    press(&mut model, "5");
+    assert!(frame(&model, 80, 15).contains("No parallel run has begun"));
     let mut model = of(Some(healthy()));
     press(&mut model, "/zzz\n");
     assert_snapshot!("nothing_found", frame(&model, 80, 15));
@@ -229,6 +350,10 @@ fn what_lies_over_a_screen() {
     assert_snapshot!("confirm_pause_of_a_lane", frame(&model, 80, 24));
     press(&mut model, "n\n");
     assert_snapshot!("detail", frame(&model, 80, 24));
+    press(&mut model, "\n4\n");
+    assert_snapshot!("detail_of_a_source", frame(&model, 100, 34));
+    press(&mut model, "\n5\n");
+    assert_snapshot!("detail_of_a_compared_file", frame(&model, 100, 30));
 }
 
 #[test]

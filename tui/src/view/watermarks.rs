@@ -1,20 +1,36 @@
-//! How far each source is archived, what its GTIDs are, and what the archivers hold on their disks.
+//! How far each source is archived, what its GTIDs are, how its server stands to that, and what the archivers hold on their
+//! disks.
 
 use engine::ledger::{AgentPicture, SILENT_AFTER};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::text::Line;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Table, Widget, Wrap};
 
+use super::server;
 use crate::model::Model;
 use crate::rows::RouteRow;
-use crate::words::{bytes, count, moment, printable, since};
+use crate::words::{bytes, moment, printable, since, until};
 
 /// From so many columns on, first file and head are shown.
 const WIDE: u16 = 100;
 
-/// Lines for the selected source's GTIDs.
+/// From so many columns on, what the server may forget is shown.
+const WIDER: u16 = 130;
+
+/// Lines for the selected source's GTIDs, with the frame: where there is room, and where there is not.
 const GTIDS: u16 = 5;
+const FEW_GTIDS: u16 = 3;
+
+/// From so many lines on, there is room.
+const TALL: u16 = 30;
+
+/// Lines for its server, with the frame, where there is no room.
+const SERVER: u16 = 7;
+
+/// Columns for what a line of the server's is about.
+const LABEL: usize = 13;
 
 /// Archivers that are listed here; `gtide status` lists all.
 const MAX_AGENTS: usize = 4;
@@ -24,15 +40,26 @@ pub(super) fn draw(model: &Model, area: Rect, buffer: &mut Buffer) {
     let agent_rows = u16::try_from(agents.len().clamp(1, MAX_AGENTS)).unwrap_or(1);
     // The frame and the headings; where there is no room, the table comes first.
     let agents_height = if area.height < 20 { 0 } else { agent_rows + 3 };
-    let [top, middle, bottom] = Layout::vertical([
+    let rows = model.routes();
+    let selected = rows.get(model.cursor().row);
+    let beside = selected.and_then(|row| row.server);
+    let beside = beside.map_or_else(Vec::new, |state| server::lines(state, model.now));
+    let wanted = u16::try_from(beside.len().max(1) + 2).unwrap_or(SERVER);
+    let (gtids_height, server_height) = match area.height {
+        TALL.. => (GTIDS, wanted.min(area.height / 3)),
+        20.. => (FEW_GTIDS, wanted.min(SERVER)),
+        _ => (FEW_GTIDS, 0),
+    };
+    let [top, middle, server, bottom] = Layout::vertical([
         Constraint::Fill(1),
-        Constraint::Length(GTIDS),
+        Constraint::Length(gtids_height),
+        Constraint::Length(server_height),
         Constraint::Length(agents_height),
     ])
     .areas(area);
-    let rows = model.routes();
     positions(model, &rows, top, buffer);
-    gtids(model, rows.get(model.cursor().row), middle, buffer);
+    gtids(model, selected, middle, buffer);
+    server_beside(model, selected, &beside, server, buffer);
     spools(model, agents, bottom, buffer);
 }
 
@@ -60,6 +87,10 @@ fn positions(model: &Model, rows: &[RouteRow<'_>], area: Rect, buffer: &mut Buff
             Constraint::Length(10),
         ]);
     }
+    if area.width >= WIDER {
+        header.extend(["May go up to", "Expires"]);
+        widths.extend([Constraint::Length(17), Constraint::Length(10)]);
+    }
     let lines = rows.iter().map(|row| {
         let position = row.route.and_then(|route| route.position.as_ref());
         let number = |value: Option<engine::layout::Sequence>| {
@@ -78,6 +109,18 @@ fn positions(model: &Model, rows: &[RouteRow<'_>], area: Rect, buffer: &mut Buff
             cells.push(Cell::new(name.map_or("-".to_owned(), printable)));
             cells.push(number(position.map(|p| p.first)));
             cells.push(number(position.map(|p| p.head)));
+        }
+        if area.width >= WIDER {
+            let report = row.report();
+            let purge = report.and_then(|report| report.purge.as_ref()?.up_to.as_deref());
+            let expiry = report.and_then(|report| report.expiry.as_ref());
+            cells.push(Cell::new(purge.map_or("-".to_owned(), printable)));
+            let expires = expiry.map_or("-".to_owned(), |expiry| until(expiry.at, model.now));
+            let style = match expiry {
+                Some(expiry) if expiry.in_danger => model.looks.alarm(),
+                _ => Style::new(),
+            };
+            cells.push(Cell::new(expires).style(style));
         }
         Row::new(cells)
     });
@@ -103,6 +146,39 @@ fn gtids(model: &Model, row: Option<&RouteRow<'_>>, area: Rect, buffer: &mut Buf
                 .looks
                 .block(&format!("Archived GTIDs{name}, up to its head")),
         )
+        .render(area, buffer);
+}
+
+fn server_beside(
+    model: &Model,
+    row: Option<&RouteRow<'_>>,
+    beside: &[(&'static str, String)],
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let looks = model.looks;
+    let name = row.map_or(String::new(), |row| {
+        format!(" of {}", printable(row.name()))
+    });
+    let lines: Vec<Line<'_>> = beside
+        .iter()
+        .map(|(what, words)| {
+            let is_loud = words.starts_with("DANGER") || *what == "SILENT";
+            let style = if is_loud { looks.alarm() } else { Style::new() };
+            Line::from(vec![
+                Span::styled(format!("{what:<LABEL$}"), looks.faint()),
+                Span::styled(words.as_str(), style),
+            ])
+        })
+        .collect();
+    let none = "No server is asked: the source names none (`mysql` in the configuration).";
+    let lines = if lines.is_empty() {
+        vec![Line::raw(none)]
+    } else {
+        lines
+    };
+    Paragraph::new(lines)
+        .block(looks.block(&format!("Server{name}")))
         .render(area, buffer);
 }
 
@@ -140,13 +216,13 @@ fn spools(model: &Model, agents: &[AgentPicture], area: Rect, buffer: &mut Buffe
         ])
     });
     let widths = [
-        Constraint::Fill(2),
-        Constraint::Fill(2),
-        Constraint::Fill(2),
-        Constraint::Fill(3),
-        Constraint::Length(12),
+        Constraint::Fill(1),
+        Constraint::Length(15),
+        Constraint::Length(15),
+        Constraint::Length(27),
+        Constraint::Length(10),
     ];
-    let header = Row::new(["Host", "Pinned", "Sealed", "Free", "Heard of"]);
+    let header = Row::new(["Host", "Pinned files", "Sealed files", "Free", "Heard of"]);
     let table = Table::new(lines, widths).header(header.style(looks.strong()));
     Widget::render(table.block(block), area, buffer);
 }
@@ -154,6 +230,6 @@ fn spools(model: &Model, agents: &[AgentPicture], area: Rect, buffer: &mut Buffe
 fn files(number: u64, size: u64) -> String {
     match number {
         0 => "-".to_owned(),
-        number => format!("{}, {}", count(number, "file", "files"), bytes(size)),
+        number => format!("{number}, {}", bytes(size)),
     }
 }
