@@ -192,7 +192,10 @@ fn a_panic_gives_the_terminal_back_and_is_told_there() {
     let this = std::env::current_exe().unwrap();
     let child = "--exact interactive::child --ignored --nocapture";
     // What the terminal is like is asked once the program is over.
-    let mut sitting = Sitting::of(&bench, &format!("{} {child}; stty -a", this.display()));
+    let mut sitting = Sitting::of(
+        &bench,
+        &format!("RUST_BACKTRACE=0 {} {child}; stty -a", this.display()),
+    );
     sitting.wait_for("The database has not been read yet");
     assert_eq!(sitting.left(), Some(0), "stty's");
     let shown = sitting.shown();
