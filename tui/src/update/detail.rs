@@ -6,7 +6,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent};
 use super::{Effect, copied};
 use crate::model::{Detail, Model, Overlay, Screen};
 use crate::rows::{JobRow, ParityRow, RouteRow, standing_word};
-use crate::view::parity::{counts, whole};
+use crate::view::parity::{counts, digest};
 use crate::view::server;
 use crate::words::{bytes, class, moment, printable, since, span, until};
 
@@ -72,7 +72,9 @@ fn of_parity(row: &ParityRow<'_>) -> Detail {
     detail.add("standing", standing_word(file.standing));
     detail.add_some("cause", file.cause.as_deref().map(printable));
     for (what, side) in [("cron", &file.cron), ("gtide", &file.gtide)] {
-        detail.add(what, whole(side.as_ref()));
+        detail.add(what, digest(side.as_ref()));
+        let size = side.as_ref().and_then(|side| side.size);
+        detail.add_some("  size", size.map(bytes));
         detail.add_some("  at", side.as_ref().map(|side| moment(side.at)));
     }
     detail.add("run began", moment(run.started_at));

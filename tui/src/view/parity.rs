@@ -11,7 +11,7 @@ use ratatui::widgets::{Cell, Paragraph, Row, Widget, Wrap};
 
 use crate::model::Model;
 use crate::rows::{ParityRow, State};
-use crate::words::{bytes, moment, printable, span};
+use crate::words::{moment, printable, span};
 
 /// From so many columns on, causes are shown in the list.
 const WIDE: u16 = 100;
@@ -121,14 +121,14 @@ pub(crate) fn counts(verdict: &Verdict) -> String {
 
 fn files(model: &Model, rows: &[ParityRow<'_>], area: Rect, buffer: &mut Buffer) {
     let is_wide = area.width >= WIDE;
-    let digest = u16::try_from(DIGEST).unwrap_or(0);
+    let digits = u16::try_from(DIGEST).unwrap_or(0);
     let mut header = vec!["Source", "File", "Standing", "Cron", "Gtide"];
     let mut widths = vec![
         Constraint::Fill(2),
         Constraint::Length(17),
         Constraint::Length(12),
-        Constraint::Length(digest),
-        Constraint::Length(digest),
+        Constraint::Length(digits),
+        Constraint::Length(digits),
     ];
     if is_wide {
         header.push("Cause");
@@ -163,17 +163,12 @@ fn short(side: Option<&Side>) -> String {
 }
 
 /// What one side has, whole.
-pub(crate) fn whole(side: Option<&Side>) -> String {
-    let Some(side) = side else {
-        return "has it not".to_owned();
-    };
-    let digest = side.sha256.map(|digest| digest.to_string());
-    let size = side.size.map(|size| format!(" {}", bytes(size)));
-    format!(
-        "{}{}",
-        digest.unwrap_or_else(|| "SHA-256 not known".to_owned()),
-        size.unwrap_or_default(),
-    )
+pub(crate) fn digest(side: Option<&Side>) -> String {
+    match side.map(|side| side.sha256) {
+        None => "has it not".to_owned(),
+        Some(None) => "SHA-256 not known".to_owned(),
+        Some(Some(digest)) => digest.to_string(),
+    }
 }
 
 fn both_sides(model: &Model, row: &ParityRow<'_>, area: Rect, buffer: &mut Buffer) {
@@ -181,7 +176,7 @@ fn both_sides(model: &Model, row: &ParityRow<'_>, area: Rect, buffer: &mut Buffe
     let side = |what: &'static str, side: Option<&Side>| {
         Line::from(vec![
             Span::styled(what, looks.faint()),
-            Span::raw(whole(side)),
+            Span::raw(digest(side)),
         ])
     };
     let mut lines = vec![
