@@ -17,6 +17,7 @@ mod endpoint;
 mod instruments;
 mod labels;
 mod picture;
+mod server;
 
 use std::fmt::Debug;
 use std::sync::Arc;

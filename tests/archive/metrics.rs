@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 
+use crate::harness::{free_port, lab_program};
 use crate::running::{Daemon, wait_until, watermark};
 use crate::workspace::Workspace;
 
-/// Shown only of credentials that expire, which folders and key files do not have.
-const OF_ACCOUNTS: &str = "credentials_";
+/// Shown only of credentials that expire, which folders and key files do not have, and of sources that name a server.
+const OF_OTHERS: [&str; 2] = ["credentials_", "server_"];
 
 /// Status and body.
-fn get(port: u16, path: &str) -> Option<(u16, String)> {
+pub(crate) fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: gtide\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
@@ -25,7 +26,7 @@ fn get(port: u16, path: &str) -> Option<(u16, String)> {
 }
 
 /// The samples of a scrape, by name and labels.
-fn samples(port: u16) -> BTreeMap<String, f64> {
+pub(crate) fn samples(port: u16) -> BTreeMap<String, f64> {
     let (status, body) = get(port, "/metrics").unwrap();
     assert_eq!(status, 200, "{body}");
     assert!(body.ends_with("# EOF\n"), "{body}");
@@ -38,7 +39,7 @@ fn samples(port: u16) -> BTreeMap<String, f64> {
 }
 
 /// The value whose name and labels have all of these words in them.
-fn value(samples: &BTreeMap<String, f64>, words: &[&str]) -> Option<f64> {
+pub(crate) fn value(samples: &BTreeMap<String, f64>, words: &[&str]) -> Option<f64> {
     let found = samples
         .iter()
         .filter(|(name, _)| words.iter().all(|word| name.contains(word)));
@@ -81,12 +82,16 @@ fn with_a_destination_in_trouble() -> (Workspace, PathBuf, u16) {
         second.display()
     );
     workspace.edit("[encryption]", &section);
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = listen(&workspace);
+    (workspace, second, port)
+}
+
+/// Lets the daemon of a workspace serve its metrics; where.
+pub(crate) fn listen(workspace: &Workspace) -> u16 {
+    let port = free_port();
     let table = format!("[metrics]\nlisten = \"127.0.0.1:{port}\"");
     workspace.edit("#[metrics]\n#listen = \"127.0.0.1:9184\"", &table);
-    (workspace, second, port)
+    port
 }
 
 fn assert_all_is_documented(port: u16) {
@@ -97,7 +102,7 @@ fn assert_all_is_documented(port: u16) {
     let missing: Vec<_> = documented.difference(&names).collect();
     // Nothing was retried by a job, and nothing is in trouble any more.
     let may_miss = |name: &&&String| {
-        name.starts_with(OF_ACCOUNTS)
+        OF_OTHERS.iter().any(|begin| name.starts_with(begin))
             || ["retries_total", "troubles"].contains(&name.as_str())
             || name.as_str() == "queue_jobs"
     };
@@ -170,4 +175,39 @@ fn a_scrape_of_a_daemon_at_work_tells_what_is_archived_and_what_fails() {
     assert_all_is_documented(port);
     assert_eq!(get(port, "/else").unwrap().0, 404);
     daemon.stop();
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn the_alert_rules_are_valid_and_fire_when_they_should() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus");
+    for (what, file) in [
+        ("check", "gtide.rules.yml"),
+        ("test", "gtide.rules.test.yml"),
+    ] {
+        let output = std::process::Command::new(lab_program("promtool"))
+            .args([what, "rules", file])
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+/// The section that an alert names is there.
+#[test]
+fn every_alert_has_its_section_in_the_operations_document() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let (rules, document) = (read("prometheus/gtide.rules.yml"), read("OPERATIONS.md"));
+    let alerts: Vec<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(alerts.len() > 10);
+    for alert in alerts {
+        assert!(document.contains(&format!("\n### {alert}\n")), "{alert}");
+        let anchor = format!("deploy/OPERATIONS.md#{}\n", alert.to_lowercase());
+        assert!(rules.contains(&anchor), "{alert}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Beside a real server that may be asked: compared with the archive, watched, purged, rotated.
 
 mod compared;
+mod metered;
 mod parity;
 mod purged;
 

@@ -10,6 +10,7 @@ use super::labels::{
     Account, Attempt, Build, Counters, Counts, Destination, Durations, Jobs, Made, Route, Seconds,
     Source, Unlabelled,
 };
+use super::server::Servers;
 
 /// What all names begin with.
 const PREFIX: &str = "gtide";
@@ -44,6 +45,7 @@ pub(super) struct Instruments {
     pub(super) paused_lanes: Counts<Route>,
     pub(super) troubles: Counts<Route>,
     pub(super) spool: Spool,
+    pub(super) servers: Servers,
     pub(super) credentials_expiry: Seconds<Account>,
     pub(super) credentials_renewal: Seconds<Account>,
 }
@@ -71,7 +73,12 @@ fn short() -> Histogram {
 }
 
 /// Registers an instrument, and gives it back.
-fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+pub(super) fn add<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    metric: M,
+) -> M {
     registry.register(name, help, metric.clone());
     metric
 }
@@ -219,6 +226,7 @@ impl Instruments {
                 Counts::default(),
             ),
             spool: Spool::new(r),
+            servers: Servers::new(r),
             credentials_expiry: add(
                 r,
                 "credentials_expiry_timestamp_seconds",
@@ -254,6 +262,7 @@ impl Instruments {
         self.archived_through.clear();
         self.lag_seconds.clear();
         self.spool.forget();
+        self.servers.forget();
         self.credentials_expiry.clear();
         self.credentials_renewal.clear();
     }
@@ -389,6 +398,7 @@ mod tests {
         ] {
             family.get_or_create(&[]).set(1);
         }
+        i.servers.fill();
         let account = Account { account: text() };
         i.credentials_expiry.get_or_create(&account).set(1.0);
         i.credentials_renewal.get_or_create(&account).set(1.0);

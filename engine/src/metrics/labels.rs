@@ -56,6 +56,13 @@ pub(super) struct Made {
     pub(super) outcome: &'static str,
 }
 
+/// A replication channel of a source's server; empty for the default one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Channel {
+    pub(super) source: String,
+    pub(super) channel: String,
+}
+
 /// Credentials of a destination (its URL) or of a key (its name).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Account {

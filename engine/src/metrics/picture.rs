@@ -9,7 +9,7 @@ use crate::cloud::Lifetime;
 use crate::ledger::{JobPicture, JobStatus, LanePicture, Picture, RoutePicture, SourcePicture};
 
 /// A count as a gauge has it.
-fn count(value: u64) -> i64 {
+pub(super) fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -17,7 +17,7 @@ fn count(value: u64) -> i64 {
     clippy::cast_precision_loss,
     reason = "microseconds of this century fit"
 )]
-fn seconds(at: Timestamp) -> f64 {
+pub(super) fn seconds(at: Timestamp) -> f64 {
     at.as_microsecond() as f64 / 1e6
 }
 
@@ -41,6 +41,10 @@ impl Instruments {
         if let Some(newest) = source.newest {
             let gauge = self.newest_sequence.get_or_create(&label);
             gauge.set(count(newest.0));
+        }
+        let server = picture.servers.iter();
+        for state in server.filter(|state| state.source == source.id) {
+            self.servers.show(&label, state);
         }
         let paused = picture.paused_lanes();
         for route in &source.routes {
