@@ -15,10 +15,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Exit};
-use crate::terminal::{self, Format, LogFor, Terminal};
+use crate::terminal::{self, Format, Itself, LogFor, Terminal};
 
 /// Archives MySQL binary logs to object storage: in order, once, verified.
 #[derive(Debug, Parser)]
@@ -73,6 +73,8 @@ enum Command {
     /// Make encryption keys
     #[command(subcommand)]
     Key(key::Key),
+    #[command(flatten)]
+    Itself(Itself),
     /// A companion program: `gtide restore …`, `gtide tui …`
     #[command(external_subcommand)]
     Companion(Vec<OsString>),
@@ -99,6 +101,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Purge(purge) => purge.run(&cli.global),
         Command::Parity(parity) => parity.run(&cli.global),
         Command::Key(key) => key.run(&cli.global),
+        Command::Itself(itself) => {
+            itself
+                .run(Cli::command())
+                .context("write to stdout or the folder")?;
+            Ok(Exit::Ok)
+        }
         Command::Companion(args) => companion::exec(&args),
     }
 }

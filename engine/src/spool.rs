@@ -152,7 +152,7 @@ impl Spool {
     fn refused(&self, file: &Path, error: io::Error) -> Result<Pin, SpoolError> {
         let reason = match error.kind() {
             io::ErrorKind::CrossesDevices => format!(
-                "{} is on another filesystem than {}",
+                "{} is on another filesystem than {}, or on another mount of it",
                 self.dir.display(),
                 file.display()
             ),

@@ -3,11 +3,15 @@
 //! Log lines go to stderr. stdout carries results only: a full disk or a reader that went away is an error there, not
 //! a panic.
 
+mod itself;
+
 use std::io::{self, IsTerminal, Write};
 
 use clap::{Args, ColorChoice, ValueEnum};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
+
+pub use self::itself::Itself;
 
 /// The AWS SDK warns of every attempt that it repeats by itself, in lines of a kilobyte, and apalis reports a worker's
 /// error once more beside the lane's own line.

@@ -9,9 +9,10 @@ mod read_back;
 mod rehearse;
 mod session;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
 use engine::exit::{self, Exit};
-use engine::terminal::LogFor;
+use engine::terminal::{Itself, LogFor};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::{Command, Global};
@@ -28,27 +29,43 @@ struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    command: Invoked,
+}
+
+#[derive(Debug, Subcommand)]
+enum Invoked {
+    #[command(flatten)]
+    Archive(Command),
+    #[command(flatten)]
+    Itself(Itself),
 }
 
 /// Runs the program and says how it ended.
 pub fn main() -> Exit {
     let cli = Cli::parse();
     cli.global.terminal.start(LogFor::Person);
-    match run(&cli) {
+    let outcome = match &cli.command {
+        Invoked::Archive(command) => run(&cli.global, command),
+        Invoked::Itself(itself) => {
+            let done = itself.run(Cli::command());
+            done.map(|()| Exit::Ok)
+                .context("write to stdout or the folder")
+        }
+    };
+    match outcome {
         Ok(exit) => exit,
         Err(error) => exit::report(&error),
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<Exit> {
+fn run(global: &Global, command: &Command) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let exit = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            exit = dispatch(&cli.global, &cli.command) => exit,
+            exit = dispatch(global, command) => exit,
             _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
             _ = terminate.recv() => Ok(Exit::Interrupted),
         }

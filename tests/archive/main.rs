@@ -27,6 +27,7 @@ mod fixtures;
 mod gcs;
 mod identity;
 mod init;
+mod itself;
 mod live;
 mod metrics;
 mod rebuild;

@@ -139,10 +139,6 @@ fn race(workspace: &Workspace) -> u64 {
     let mut first = Daemon::start(workspace, "first.log");
     let log = workspace.path().join("second.log");
     let mut second = Daemon::start_with(Workspace::gtide_with(&other), &log);
-    for last in 3..=14 {
-        write_index(&workspace.datadir(), &names(1..=last));
-        std::thread::sleep(Duration::from_millis(150));
-    }
     let watermark = |config: &Path| {
         let output = Workspace::gtide_with(config)
             .args(["status", "--format", "json"])
@@ -151,6 +147,14 @@ fn race(workspace: &Workspace) -> u64 {
             serde_json::from_slice(&output.unwrap().stdout).unwrap_or_default();
         report["sources"][0]["watermark"].as_u64()
     };
+    // What the other archived before one began is found in the bucket: only what both see being closed is raced for.
+    write_index(&workspace.datadir(), &names(1..=3));
+    first.wait_until("at work", || watermark(&workspace.config()) == Some(2));
+    second.wait_until("at work", || watermark(&other) == Some(2));
+    for last in 4..=14 {
+        write_index(&workspace.datadir(), &names(1..=last));
+        std::thread::sleep(Duration::from_millis(150));
+    }
     first.wait_until("archived", || watermark(&workspace.config()) == Some(13));
     second.wait_until("archived", || watermark(&other) == Some(13));
     first.stop();

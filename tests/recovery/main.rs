@@ -27,4 +27,5 @@ mod rehearse;
 mod rollups;
 mod round_trip;
 mod second;
+mod tutorial;
 mod workload;

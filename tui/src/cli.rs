@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
 use engine::clock::{Clock, SystemClock};
 use engine::config::{self, Config};
 use engine::exit::{self, Exit, Failure};
 use engine::ledger::{PICTURE_VERSION, Picture};
-use engine::terminal;
+use engine::terminal::{self, Itself};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
@@ -52,6 +52,8 @@ struct Cli {
     /// Print the keys, as Markdown, and exit
     #[arg(long)]
     keys: bool,
+    #[command(subcommand)]
+    itself: Option<Itself>,
 }
 
 /// A screen, as the command line names it.
@@ -74,6 +76,12 @@ pub fn main() -> Exit {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    if let Some(itself) = &cli.itself {
+        itself
+            .run(Cli::command())
+            .context("write to stdout or the folder")?;
+        return Ok(Exit::Ok);
+    }
     if cli.keys {
         terminal::print(&keys::markdown()).context("write to stdout")?;
         return Ok(Exit::Ok);

@@ -181,6 +181,7 @@ fn hit_text(hit: &Hit) -> String {
                 touch.events,
                 output::bytes(touch.bytes)
             ),
+            (None, Some(statement)) if touch.schema.is_empty() => one_line(statement),
             (None, Some(statement)) => format!("in {}: {}", touch.schema, one_line(statement)),
             (None, None) => touch.schema.clone(),
         };

@@ -1,7 +1,7 @@
 //! What a monitoring system is told of a source's server.
 
 use super::{start, workspace_of};
-use crate::metrics::{listen, samples, value};
+use crate::metrics::{get, listen, samples, value};
 use crate::running::Daemon;
 
 #[test]
@@ -11,6 +11,7 @@ fn the_server_beside_the_archive_is_metered_and_so_is_its_silence() {
     let workspace = workspace_of(&server);
     let port = listen(&workspace);
     let daemon = Daemon::start(&workspace, "daemon.log");
+    daemon.wait_until("its metrics", || get(port, "/healthz").is_some());
     // The active file's transactions wait for its end.
     server.sql("INSERT INTO d.t VALUES ('a'); INSERT INTO d.t VALUES ('b')");
     daemon.wait_until("its transactions", || {
