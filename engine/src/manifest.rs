@@ -209,7 +209,12 @@ impl Entry {
             key: key.clone(),
             found,
         };
-        match serde_json::from_slice::<Self>(bytes) {
+        // Known to be UTF-8 as a whole, its strings are not looked at once more. What is not is refused by the parser.
+        let parsed = match std::str::from_utf8(bytes) {
+            Ok(text) => serde_json::from_str::<Self>(text),
+            Err(_) => serde_json::from_slice::<Self>(bytes),
+        };
+        match parsed {
             Ok(entry) if entry.version == VERSION => Ok(entry),
             Ok(entry) => Err(version(entry.version.into())),
             // Of another version it may have another form.

@@ -4,14 +4,12 @@
 //! # Limits
 //! The timeline ([`crate::timeline`]), and at most [`MAX_ROUNDS`] rounds of questions.
 
-use std::collections::BTreeMap;
-
 use engine::base_backup::{MAX_RECORD_LEN, Record, RecordError};
 use engine::clock::Clock;
 use engine::exit::{Diagnose, Exit};
 use engine::gtid::GtidSet;
-use engine::layout::{ClusterName, ObjectKey, Sequence, SourceIdentity};
-use engine::store::{self, StoreError};
+use engine::layout::{ClusterName, KeyKind, ObjectKey, Sequence, SourceIdentity};
+use engine::store::{self, ObjectStore, StoreError};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::destination::Destination;
@@ -28,10 +26,16 @@ use crate::plan::{
 };
 use crate::range::SequenceRange;
 use crate::target::{Cuts, Probe, Target};
-use crate::timeline::{FileAt, Timeline};
+use crate::timeline::{FileAt, FileRecord, Timeline};
 
 /// Rounds of questions after which a plan is given up: each finds a cut, or loses a file.
 pub const MAX_ROUNDS: usize = 10_000;
+
+/// Listings of objects at once: S3 tells a thousand keys per request, one request after the other.
+pub const LISTINGS_IN_FLIGHT: usize = 4;
+
+/// Files that one listing looks for: a hundred requests to S3.
+pub const FILES_OF_ONE_LISTING: usize = 100_000;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -247,35 +251,23 @@ impl Planner<'_> {
         timeline: &Timeline,
         outline: &Outline,
     ) -> Result<Vec<(SourceIdentity, Sequence)>, PlanningError> {
-        let store = self.destination.store().as_ref();
-        let mut missing = Vec::new();
-        for stretch in &outline.way.stretches {
-            let Some(line) = timeline.line(stretch.line) else {
-                continue;
-            };
-            let files = line.files().get(stretch.first..=stretch.last);
-            let files = files.unwrap_or_default();
-            let Some(last) = files.last() else { continue };
-            let first = files.first().map_or(0, |file| file.sequence.0);
-            let before = line.source.log_key(Sequence(first.saturating_sub(1)));
-            let end = line.source.log_key(last.sequence);
-            let mut sizes = BTreeMap::new();
-            let mut listing = store.list(&line.source.log_prefix(), Some(&before));
-            while let Some(listed) = listing.try_next().await? {
-                if listed.key > end {
-                    break;
-                }
-                sizes.insert(listed.key, listed.size);
-            }
-            let there = |sequence, size| sizes.get(&line.source.log_key(sequence)) == Some(&size);
-            missing.extend(
+        let stretches = outline.way.stretches.iter();
+        let ways = stretches.filter_map(|stretch| {
+            let line = timeline.line(stretch.line)?;
+            let files = line.files().get(stretch.first..=stretch.last)?;
+            Some(
                 files
-                    .iter()
-                    .filter(|file| !there(file.sequence, file.object_size))
-                    .map(|file| (line.source.clone(), file.sequence)),
-            );
-        }
-        Ok(missing)
+                    .chunks(FILES_OF_ONE_LISTING)
+                    .map(move |files| (line, files)),
+            )
+        });
+        let store = self.destination.store().as_ref();
+        let missing: Vec<Vec<_>> = futures::stream::iter(ways.flatten())
+            .map(|(line, files)| missing_among(store, &line.source, files))
+            .buffered(LISTINGS_IN_FLIGHT)
+            .try_collect()
+            .await?;
+        Ok(missing.into_iter().flatten().collect())
     }
 
     async fn finish(
@@ -378,6 +370,44 @@ impl Planner<'_> {
             .try_collect()
             .await
     }
+}
+
+/// Of files of one source that follow each other, those whose objects are not there as their entries say.
+async fn missing_among(
+    store: &dyn ObjectStore,
+    source: &SourceIdentity,
+    files: &[FileRecord],
+) -> Result<Vec<(SourceIdentity, Sequence)>, StoreError> {
+    let (Some(first), Some(last)) = (files.first(), files.last()) else {
+        return Ok(Vec::new());
+    };
+    // No file has sequence 0.
+    let before = source.log_key(Sequence(first.sequence.0.saturating_sub(1)));
+    let end = source.log_key(last.sequence);
+    let mut missing = Vec::new();
+    let mut wanted = files.iter().peekable();
+    let mut listing = store.list(&source.log_prefix(), Some(&before));
+    while let Some(listed) = listing.try_next().await? {
+        if listed.key > end {
+            break;
+        }
+        let Some(sequence) = sequence_of(&listed.key) else {
+            continue;
+        };
+        while let Some(file) = wanted.next_if(|file| file.sequence <= sequence) {
+            if file.sequence != sequence || file.object_size != listed.size {
+                missing.push((source.clone(), file.sequence));
+            }
+        }
+    }
+    missing.extend(wanted.map(|file| (source.clone(), file.sequence)));
+    Ok(missing)
+}
+
+/// The file that an object is of; none if it is something else.
+fn sequence_of(key: &ObjectKey) -> Option<Sequence> {
+    let parsed = key.parse().ok()?;
+    (parsed.kind == KeyKind::Log).then_some(parsed.sequence)
 }
 
 /// Transactions that were executed somewhere, for all that is known apart from the files.

@@ -27,8 +27,8 @@ pub const MAX_STORED_LEN: usize = MAX_LEN + MAX_LEN / 128 + 1024;
 /// zstd's default, and it reads as fast whatever it was written with.
 const LEVEL: i32 = 3;
 
-/// An entry's last line; no other line of it is the same, since all others are indented.
-const LAST_LINE: &[u8] = b"}\n";
+/// An entry's last line with the end of the one before; no other line of it is the same, since all others are indented.
+const ENTRY_END: &[u8] = b"\n}\n";
 
 /// Why bytes are not the rollup that they should be, or entries cannot become one.
 #[derive(Debug, thiserror::Error)]
@@ -111,10 +111,12 @@ fn room(stored: &[u8]) -> usize {
 fn split(name: &RollupName, bytes: &[u8]) -> Result<Vec<RolledEntry>, RollupError> {
     let key = name.key();
     let mut entries: Vec<RolledEntry> = Vec::new();
-    let (mut start, mut end) = (0_usize, 0_usize);
-    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
-        end = end.saturating_add(line.len());
-        if line != LAST_LINE && end != bytes.len() {
+    let mut start = 0_usize;
+    let ends =
+        memchr::memmem::find_iter(bytes, ENTRY_END).map(|at| at.saturating_add(ENTRY_END.len()));
+    // What stands behind the last entry's end is none, and is refused as such.
+    for end in ends.chain([bytes.len()]) {
+        if start == end {
             continue;
         }
         let stored = bytes.get(start..end).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! `cat` and `fetch`: files of the archive as binary logs again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use engine::exit::{Exit, Failure};
@@ -62,11 +62,12 @@ impl Session<'_> {
     ) -> anyhow::Result<Vec<(PathBuf, Vec<ArchivedFile>)>> {
         let parts = self.planner(archive).parts(plan).await.map_err(failed)?;
         let mut folders: BTreeMap<PathBuf, Vec<ArchivedFile>> = BTreeMap::new();
+        // A file may be read in several parts.
+        let mut named = HashSet::new();
+        let places = commands::Fetched::below(dir, &plan.files);
         for (planned, part) in plan.files.iter().zip(parts) {
-            let path = commands::path_of(planned, &plan.files, dir);
-            let folder = path.parent().unwrap_or(dir).to_owned();
-            let files = folders.entry(folder).or_default();
-            if !files.contains(&part.file) {
+            if named.insert(&planned.key) {
+                let files = folders.entry(places.folder_of(planned)).or_default();
                 files.push(part.file);
             }
         }

@@ -84,9 +84,10 @@ impl Commands {
         let program = program(&invocation.config, invocation.destination.as_deref());
         commands.stream = format!("{program} cat --plan {plan} | {MYSQLBINLOG}{skip} - | {MYSQL}");
         commands.fetch = format!("{program} fetch --plan {plan} --dir {dir}");
+        let fetched = Fetched::below(&invocation.dir, files);
         let runs: Vec<String> = invocations(files)
             .iter()
-            .map(|files| replay(files, &skip, subject.files, &invocation.dir))
+            .map(|files| replay(files, &skip, fetched))
             .collect();
         commands.replay = match runs.as_slice() {
             [only] => format!("{only} | {MYSQL}"),
@@ -137,7 +138,7 @@ fn invocations(files: &[PlannedFile]) -> Vec<&[PlannedFile]> {
         .collect()
 }
 
-fn replay(files: &[PlannedFile], skip: &str, all: &[PlannedFile], dir: &Path) -> String {
+fn replay(files: &[PlannedFile], skip: &str, fetched: Fetched<'_>) -> String {
     let mut command = format!("{MYSQLBINLOG}{skip}");
     if let Some(from) = files.first().and_then(|file| file.from) {
         command.push_str(" --start-position=");
@@ -149,24 +150,46 @@ fn replay(files: &[PlannedFile], skip: &str, all: &[PlannedFile], dir: &Path) ->
     }
     for file in files {
         command.push(' ');
-        command.push_str(&quote_path(&path_of(file, all, dir)));
+        command.push_str(&quote_path(&fetched.path_of(file)));
     }
     command
 }
 
-/// Where `fetch` puts a file: under its own name, in a folder of its source's if there are several,
-/// whose files may have the same names.
-pub fn path_of(file: &PlannedFile, all: &[PlannedFile], dir: &Path) -> PathBuf {
-    if all.iter().all(|other| other.source == file.source) {
-        dir.join(&file.file_name)
-    } else {
-        dir.join(folder_of(file)).join(&file.file_name)
-    }
+/// Where `fetch` puts the files of a plan: under their own names, in a folder of their source's if there
+/// are several, whose files may have the same names.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetched<'a> {
+    dir: &'a Path,
+    several_sources: bool,
 }
 
-/// The folder of a file's source.
-pub fn folder_of(file: &PlannedFile) -> String {
-    format!("{}-{}", file.source.server_uuid, file.source.incarnation)
+impl<'a> Fetched<'a> {
+    /// The places of `files` below `dir`.
+    pub fn below(dir: &'a Path, files: &[PlannedFile]) -> Self {
+        let several_sources = files.windows(2).any(|pair| match pair {
+            [a, b] => a.source != b.source,
+            _ => false,
+        });
+        Self {
+            dir,
+            several_sources,
+        }
+    }
+
+    /// The folder of one of the files.
+    pub fn folder_of(&self, file: &PlannedFile) -> PathBuf {
+        if self.several_sources {
+            let source = &file.source;
+            let folder = format!("{}-{}", source.server_uuid, source.incarnation);
+            self.dir.join(folder)
+        } else {
+            self.dir.to_owned()
+        }
+    }
+
+    fn path_of(&self, file: &PlannedFile) -> PathBuf {
+        self.folder_of(file).join(&file.file_name)
+    }
 }
 
 fn quote_path(path: &Path) -> String {
