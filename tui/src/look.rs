@@ -34,7 +34,7 @@ impl Looks {
         self.colour_of(match state {
             State::Stopped | State::Gap | State::Danger | State::Stalled => Color::Red,
             State::Paused | State::Failing => Color::Yellow,
-            State::Archiving => Color::Cyan,
+            State::Archiving | State::New => Color::Cyan,
             State::Current => Color::Green,
         })
     }
@@ -53,6 +53,8 @@ impl Looks {
             (State::Failing, _) => "!",
             (State::Archiving, false) => "↑",
             (State::Archiving, true) => "^",
+            (State::New, false) => "·",
+            (State::New, true) => "-",
             (State::Current, false) => "✓",
             (State::Current, true) => "*",
         }
@@ -71,6 +73,11 @@ impl Looks {
             format!("{symbol} {}", standing_word(standing)),
             self.state(state),
         )
+    }
+
+    /// Stands for text that is left out.
+    pub fn left_out(self) -> &'static str {
+        if self.ascii { ".." } else { "…" }
     }
 
     /// So much of a whole, as a bar and in percent.

@@ -29,6 +29,8 @@ pub enum State {
     Failing,
     /// Files are on their way.
     Archiving,
+    /// No file of it was closed yet.
+    New,
     /// Nothing waits.
     Current,
 }
@@ -106,6 +108,7 @@ impl State {
             Self::Paused => "paused",
             Self::Failing => "failing",
             Self::Archiving => "archiving",
+            Self::New => "new",
             Self::Current => "current",
         }
     }
@@ -251,11 +254,7 @@ fn state(picture: &Picture, source: &SourcePicture, route: Option<&RoutePicture>
     };
     let paused = picture.pauses.iter().any(|pause| is_pause(pause.scope));
     let Some(route) = route else {
-        return if paused {
-            State::Paused
-        } else {
-            State::Current
-        };
+        return if paused { State::Paused } else { State::New };
     };
     let of_route = |lane: LaneName| {
         lane.route.source == source.id && lane.route.destination == route.destination

@@ -12,11 +12,11 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Row, StatefulWidget, Table, TableState, Widget, Wrap};
+use ratatui::widgets::{Block, Paragraph, Row, StatefulWidget, Table, TableState, Widget, Wrap};
 
 use crate::keys;
 use crate::model::{Link, Model, Overlay, Screen};
-use crate::words::{clock, moment, printable, since};
+use crate::words::{clock, moment, printable, shorten_url, since};
 
 /// Columns and rows where there is no terminal to ask.
 pub const DEFAULT_SIZE: (u16, u16) = (80, 24);
@@ -32,6 +32,9 @@ const APART_FITS: u16 = 67;
 
 /// A picture that is older than this says so in the headline, in seconds.
 const STALE_AFTER: i64 = 10;
+
+/// Columns between those of a table.
+const COLUMN_SPACING: u16 = 1;
 
 /// One frame.
 pub fn draw(model: &Model, area: Rect, buffer: &mut Buffer) {
@@ -218,11 +221,28 @@ fn table(
     }
     let header = Row::new(header.to_vec()).style(model.looks.strong());
     let widget = Table::new(rows, widths)
+        .column_spacing(COLUMN_SPACING)
         .header(header)
         .row_highlight_style(model.looks.selected())
         .block(block);
     let mut state = TableState::new().with_selected(Some(cursor.row));
     StatefulWidget::render(widget, area, buffer, &mut state);
+}
+
+/// A destination in a table of these columns: where there is no room for its URL, what tells it from others.
+fn destination(
+    model: &Model,
+    url: &str,
+    widths: &[Constraint],
+    column: usize,
+    area: Rect,
+) -> String {
+    let inner = Block::bordered().inner(area);
+    let columns = Layout::horizontal(widths)
+        .spacing(COLUMN_SPACING)
+        .split(inner);
+    let room = columns.get(column).map_or(0, |column| column.width);
+    shorten_url(&printable(url), room.into(), model.looks.left_out())
 }
 
 /// Why there is nothing to see.

@@ -3,6 +3,10 @@
 use bytesize::ByteSize;
 use engine::retry::RetryClass;
 use jiff::Timestamp;
+use unicode_width::UnicodeWidthStr;
+
+/// Columns of a shortened URL's end, at least: in fewer its scheme is left out.
+const LEAST_END: usize = 8;
 
 /// Text from databases, files and servers, made harmless: no control character reaches the terminal, and none that
 /// turns the direction of writing or is invisible.
@@ -45,6 +49,22 @@ pub fn until(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// A URL in so many columns: its scheme and its end, by which destinations differ.
+pub fn shorten_url(url: &str, columns: usize, mark: &str) -> String {
+    if url.width() <= columns {
+        return url.to_owned();
+    }
+    let scheme = url.find("://").and_then(|at| url.get(..=at));
+    let scheme = scheme.filter(|scheme| scheme.width() + mark.width() + LEAST_END <= columns);
+    let scheme = scheme.unwrap_or_default();
+    let room = columns.saturating_sub(scheme.width() + mark.width());
+    let rest = url.get(scheme.len()..).unwrap_or_default();
+    let fits = |(at, _): &(usize, char)| rest.get(*at..).is_some_and(|end| end.width() <= room);
+    let end = rest.char_indices().find(fits);
+    let end = end.and_then(|(at, _)| rest.get(at..)).unwrap_or_default();
+    format!("{scheme}{mark}{end}")
+}
+
 /// A moment, in UTC.
 pub fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
@@ -85,6 +105,24 @@ mod tests {
         assert_eq!(printable("a\u{1b}[31mb\0"), "a\u{FFFD}[31mb\u{FFFD}");
         assert_eq!(printable("a\u{202E}b\u{9b}2J"), "a\u{FFFD}b\u{FFFD}2J");
         assert_eq!(printable("two\nlines, größer"), "two lines, größer");
+    }
+
+    #[test]
+    fn what_is_left_of_a_url_is_its_scheme_and_its_end() {
+        let url = "s3://orders-binlogs/production";
+        for (columns, said) in [
+            (40, url),
+            (30, url),
+            (29, "s3:…orders-binlogs/production"),
+            (20, "s3:…nlogs/production"),
+            (12, "s3:…oduction"),
+            (11, "…production"),
+            (4, "…ion"),
+            (1, "…"),
+        ] {
+            assert_eq!(shorten_url(url, columns, "…"), said, "{columns}");
+        }
+        assert_eq!(shorten_url("file:///größer/日本", 9, ".."), "..er/日本");
     }
 
     #[test]

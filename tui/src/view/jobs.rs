@@ -89,7 +89,9 @@ fn queue(model: &Model, area: Rect, buffer: &mut Buffer) {
         }
         if is_wide {
             cells.push(Cell::new(job.size.map_or("-".to_owned(), bytes)));
-            cells.push(Cell::new(printable(row.url())));
+            let column = cells.len();
+            let url = super::destination(model, row.url(), &widths, column, area);
+            cells.push(Cell::new(url));
         }
         Row::new(cells)
     });

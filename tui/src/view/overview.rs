@@ -63,12 +63,15 @@ fn sources(model: &Model, area: Rect, buffer: &mut Buffer) {
     let rows = model.routes();
     let rows = rows
         .iter()
-        .map(|row| line(model, row, area.width))
+        .map(|row| {
+            let url = super::destination(model, row.url(), &widths, 1, area);
+            line(model, row, url, area.width)
+        })
         .collect();
     super::table(model, &header, widths, rows, area, buffer);
 }
 
-fn line(model: &Model, row: &RouteRow<'_>, width: u16) -> Row<'static> {
+fn line(model: &Model, row: &RouteRow<'_>, url: String, width: u16) -> Row<'static> {
     let looks = model.looks;
     let route = row.route;
     let position = route.and_then(|route| route.position.as_ref());
@@ -86,7 +89,7 @@ fn line(model: &Model, row: &RouteRow<'_>, width: u16) -> Row<'static> {
         .map_or("-".to_owned(), |at| since(at, model.now));
     let mut cells = vec![
         Cell::new(printable(row.name())),
-        Cell::new(printable(row.url())),
+        Cell::new(url),
         Cell::new(looks.state_words(row.state)).style(looks.state(row.state)),
         Cell::new(through),
         Cell::new(row.behind().to_string()),

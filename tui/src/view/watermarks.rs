@@ -99,7 +99,7 @@ fn positions(model: &Model, rows: &[RouteRow<'_>], area: Rect, buffer: &mut Buff
         let through = position.and_then(|p| p.through).map(moment);
         let mut cells = vec![
             Cell::new(printable(row.name())),
-            Cell::new(printable(row.url())),
+            Cell::new(super::destination(model, row.url(), &widths, 1, area)),
             number(position.map(|p| p.watermark)).style(model.looks.state(row.state)),
             number(row.source.newest),
             Cell::new(through.unwrap_or_else(|| "-".to_owned())),
