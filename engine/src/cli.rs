@@ -1,5 +1,6 @@
 //! The command line of `gtide`.
 
+mod adopt;
 mod backup;
 mod check;
 mod companion;
@@ -70,6 +71,8 @@ enum Command {
     /// Prove beside an older job, by SHA-256, that it can be retired
     #[command(subcommand)]
     Parity(parity::Parity),
+    /// Take what an older job keeps into the archive
+    Adopt(adopt::Adopt),
     /// Make encryption keys
     #[command(subcommand)]
     Key(key::Key),
@@ -100,6 +103,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Backup(backup) => backup.run(&cli.global),
         Command::Purge(purge) => purge.run(&cli.global),
         Command::Parity(parity) => parity.run(&cli.global),
+        Command::Adopt(adopt) => adopt.run(&cli.global),
         Command::Key(key) => key.run(&cli.global),
         Command::Itself(itself) => {
             itself

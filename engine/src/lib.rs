@@ -7,8 +7,10 @@
 //! | 0 pure | [`gtid`] [`binlog`] [`archive`] [`manifest`] [`base_backup`] [`layout`] [`server_address`] [`digest`] [`retry`] [`exit`] [`finding`] | |
 //! | 1 I/O edge | [`store`] [`keyring`] [`data_keys`] [`clock`] [`durable_fs`] [`cloud`] [`config`] [`terminal`] | |
 //! | 2 state | `ledger` | `ledger` |
-//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `rewrap` `rollup` `metrics` `mysql` `purge` `parity` `daemon` `check` `cli` `failpoint` | `daemon` |
+//! | 3 process | `watch` `queue` `spool` `pipeline` `reconcile` `rewrap` `rollup` `metrics` `mysql` `purge` `older_job` `daemon` `adopt` `check` `cli` `failpoint` | `daemon` |
 
+#[cfg(feature = "daemon")]
+pub mod adopt;
 pub mod archive;
 pub mod base_backup;
 pub mod binlog;

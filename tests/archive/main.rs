@@ -30,6 +30,7 @@ mod init;
 mod itself;
 mod live;
 mod metrics;
+mod older_job;
 mod rebuild;
 mod refused;
 mod seal_memory;

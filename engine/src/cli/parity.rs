@@ -187,7 +187,7 @@ impl Start {
         let mut manifests = Vec::new();
         for spec in &self.manifest {
             let spec = absolute(spec)?;
-            let found = Place::open(&spec, config)?.manifests().await?;
+            let found = Place::open(&spec, config)?.objects().await?;
             tracing::info!(
                 place = spec,
                 manifests = found.len(),

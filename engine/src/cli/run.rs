@@ -127,7 +127,7 @@ async fn reload_keys(path: &Path, keyring: &Keyring, mut hangup: Signal) {
 }
 
 /// The first SIGTERM or SIGINT asks to stop; a second one ends the program at once.
-fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
+pub(super) fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {

@@ -61,7 +61,7 @@ async fn try_look(
     let mut places = Vec::new();
     for (nth, spec) in run.manifests.iter().enumerate() {
         let place = Place::open(spec, config)?;
-        for manifest in place.manifests().await? {
+        for manifest in place.objects().await? {
             let sums = sums::parse(&place.read(&manifest).await?);
             let url = place.url_of(&manifest);
             let told = sums

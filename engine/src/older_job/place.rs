@@ -15,7 +15,7 @@ use crate::store::{self, ByteStream, ObjectStore, StoreConfig, StoreError};
 pub const MAX_MANIFEST: usize = 1 << 30;
 
 /// A pattern that matches more is a mistake.
-pub const MAX_MANIFESTS: usize = 100_000;
+pub const MAX_OBJECTS: usize = 100_000;
 
 /// Manifests, and the files beside them.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Place {
             None => format!("file://{}", std::path::absolute(spec)?.display()),
         };
         let (root, key) = split(&url).ok_or_else(|| Failure {
-            message: format!("{spec:?} names no manifest"),
+            message: format!("{spec:?} names no file"),
             exit: Exit::Usage,
             hint: Some(
                 "write a path, file:///path, s3://bucket/key or gs://bucket/key; * matches within a name"
@@ -61,20 +61,20 @@ impl Place {
         })
     }
 
-    /// The manifests that are there now.
+    /// The objects that match now: manifests, or the files themselves.
     ///
     /// # Errors
     /// Those of the store, and when there are too many.
-    pub async fn manifests(&self) -> anyhow::Result<Vec<ObjectKey>> {
+    pub async fn objects(&self) -> anyhow::Result<Vec<ObjectKey>> {
         let mut found = Vec::new();
         let mut listed = self.store.list(&self.prefix, None);
         while let Some(object) = listed.try_next().await? {
             if self.pattern.matches(object.key.as_str()) {
                 found.push(object.key);
             }
-            if found.len() > MAX_MANIFESTS {
+            if found.len() > MAX_OBJECTS {
                 return Err(Failure {
-                    message: format!("{}: more than {MAX_MANIFESTS} manifests", self.pattern),
+                    message: format!("{}: more than {MAX_OBJECTS} objects", self.pattern),
                     exit: Exit::Usage,
                     hint: Some("name them more narrowly".to_owned()),
                 }
@@ -84,10 +84,10 @@ impl Place {
         Ok(found)
     }
 
-    /// A manifest's URL.
+    /// An object's URL.
     #[must_use]
-    pub fn url_of(&self, manifest: &ObjectKey) -> String {
-        format!("{}{manifest}", self.root)
+    pub fn url_of(&self, object: &ObjectKey) -> String {
+        format!("{}{object}", self.root)
     }
 
     /// The manifest of this URL, if it is one of this place's.
@@ -105,6 +105,14 @@ impl Place {
     /// Those of the store.
     pub async fn read(&self, manifest: &ObjectKey) -> Result<Bytes, StoreError> {
         store::read_all(self.store.as_ref(), manifest, MAX_MANIFEST).await
+    }
+
+    /// An object's bytes as they come.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn open_object(&self, object: &ObjectKey) -> Result<ByteStream, StoreError> {
+        self.store.get(object, None).await
     }
 
     /// The size of a file that a manifest lists, if it is there.

@@ -1,6 +1,6 @@
 //! The digest of a packed file, and of what is in it, in one read and in bounded memory.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use futures::TryStreamExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -35,17 +35,36 @@ pub(super) async fn digest(stream: ByteStream, packing: Packing) -> io::Result<C
     reading.await.map_err(io::Error::other)?
 }
 
+/// Unpacks a file to its end into `out`.
+///
+/// # Errors
+/// What store, unpacker and `out` say: a file that is cut, or no such file.
+pub(super) async fn unpack(
+    stream: ByteStream,
+    packing: Packing,
+    out: std::fs::File,
+) -> io::Result<Contents> {
+    let reader = StreamReader::new(stream.map_err(io::Error::other));
+    let reader = SyncIoBridge::new(reader);
+    let reading = tokio::task::spawn_blocking(move || read_into(reader, packing, out));
+    reading.await.map_err(io::Error::other)?
+}
+
 fn read(reader: impl Read, packing: Packing) -> io::Result<Contents> {
+    read_into(reader, packing, io::sink())
+}
+
+fn read_into(reader: impl Read, packing: Packing, mut out: impl Write) -> io::Result<Contents> {
     let mut counted = Counted::new(reader);
     let (plain, plain_size) = match packing {
-        Packing::Plain => hash(&mut counted)?,
+        Packing::Plain => copy(&mut counted, &mut out)?,
         // Several members one behind the other are one file, as `gzip` and `pigz` have it.
-        Packing::Gzip => hash(flate2::read::MultiGzDecoder::new(&mut counted))?,
-        Packing::Zstd => hash(zstd::Decoder::new(&mut counted)?)?,
-        Packing::Lz4 => hash(lz4_flex::frame::FrameDecoder::new(&mut counted))?,
+        Packing::Gzip => copy(flate2::read::MultiGzDecoder::new(&mut counted), &mut out)?,
+        Packing::Zstd => copy(zstd::Decoder::new(&mut counted)?, &mut out)?,
+        Packing::Lz4 => copy(lz4_flex::frame::FrameDecoder::new(&mut counted), &mut out)?,
     };
     // What an unpacker did not want is part of the file all the same.
-    let (_, rest) = hash(&mut counted)?;
+    let (_, rest) = copy(&mut counted, io::sink())?;
     if rest > 0 && packing == Packing::Lz4 {
         return Err(io::Error::other("bytes behind the end of the lz4 frame"));
     }
@@ -57,7 +76,8 @@ fn read(reader: impl Read, packing: Packing) -> io::Result<Contents> {
     })
 }
 
-fn hash(mut reader: impl Read) -> io::Result<(Digest, u64)> {
+/// Digest and size of what was copied.
+fn copy(mut reader: impl Read, mut out: impl Write) -> io::Result<(Digest, u64)> {
     let mut hasher = Hasher::default();
     let mut piece = vec![0; PIECE];
     let mut size = 0;
@@ -68,6 +88,7 @@ fn hash(mut reader: impl Read) -> io::Result<(Digest, u64)> {
         }
         let (bytes, _) = piece.split_at(read);
         hasher.update(bytes);
+        out.write_all(bytes)?;
         size += read as u64;
     }
 }
@@ -101,8 +122,6 @@ impl<R: Read> Read for Counted<R> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     fn packed(packing: Packing, plain: &[u8]) -> Vec<u8> {

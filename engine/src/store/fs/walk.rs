@@ -93,8 +93,7 @@ impl Walk {
 
     /// The names in `folder` that may lead to what is asked for, ascending.
     fn names(&self, folder: &str) -> io::Result<IntoIter<Name>> {
-        let mut names = read_names(&self.tree, folder)?;
-        names.retain(|name| self.may_lead_on(name));
+        let mut names = read_names(&self.tree, folder, |name| self.may_lead_on(name))?;
         names.sort_unstable();
         Ok(names.into_iter())
     }
@@ -126,25 +125,23 @@ impl Iterator for Walk {
 
 /// The folders directly below `prefix`.
 pub(super) fn folders(tree: &Tree, prefix: &str) -> Result<Vec<String>, StoreError> {
-    // A prefix in mid-name narrows the names of its folder.
     let folder = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
-    let names = read_names(tree, folder).map_err(|source| StoreError::Io {
+    // A prefix in mid-name narrows the names of its folder.
+    let wanted =
+        |name: &Name| name.is_folder() && name.key.starts_with(prefix) && name.key != prefix;
+    let names = read_names(tree, folder, wanted).map_err(|source| StoreError::Io {
         operation: Operation::List,
         object: format!("{}/{prefix}", tree.url()),
         source,
     })?;
-    let mut folders: Vec<String> = names
-        .into_iter()
-        .filter(|name| name.is_folder() && name.key.starts_with(prefix) && name.key != prefix)
-        .map(|name| name.key)
-        .collect();
+    let mut folders: Vec<String> = names.into_iter().map(|name| name.key).collect();
     folders.sort_unstable();
     Ok(folders)
 }
 
-/// All names in `folder` (empty, or a key that ends in a slash), in no order. A folder that is not
+/// The wanted names in `folder` (empty, or a key that ends in a slash), in no order. A folder that is not
 /// there has none.
-fn read_names(tree: &Tree, folder: &str) -> io::Result<Vec<Name>> {
+fn read_names(tree: &Tree, folder: &str, wanted: impl Fn(&Name) -> bool) -> io::Result<Vec<Name>> {
     let entries = match std::fs::read_dir(tree.root().join(folder)) {
         Ok(entries) => entries,
         Err(error)
@@ -159,7 +156,7 @@ fn read_names(tree: &Tree, folder: &str) -> io::Result<Vec<Name>> {
     };
     let mut names = Vec::new();
     for entry in entries {
-        names.extend(name_of(folder, &entry?)?);
+        names.extend(name_of(folder, &entry?)?.filter(&wanted));
     }
     Ok(names)
 }

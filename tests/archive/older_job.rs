@@ -1,0 +1,193 @@
+//! `gtide adopt`: what an older job keeps, taken into the archive.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::running::{names, write_index};
+use crate::workspace::{Workspace, code, fixture, json, stderr};
+
+/// A source of which gtide has archived the files from the fourth on, and the folder of the job before it.
+struct Beside {
+    workspace: Workspace,
+    kept: PathBuf,
+}
+
+impl Beside {
+    fn new() -> Self {
+        let workspace = Workspace::of_fixture("binlog/mysql-9.7");
+        write_index(&workspace.datadir(), &names(4..=14));
+        assert_eq!(code(&workspace.run_once()), 0);
+        let kept = workspace.path().join("cron");
+        fs::create_dir(&kept).unwrap();
+        Self { workspace, kept }
+    }
+
+    fn keep(&self, number: u64) -> PathBuf {
+        let name = format!("binlog.{number:06}");
+        let to = self.kept.join(&name);
+        fs::copy(fixture("binlog/mysql-9.7").join(name), &to).unwrap();
+        to
+    }
+
+    fn keep_packed(&self, number: u64) -> PathBuf {
+        let plain = self.keep(number);
+        let packed = plain.with_extension(format!("{number:06}.gz"));
+        fs::write(&packed, gzip(&fs::read(&plain).unwrap())).unwrap();
+        fs::remove_file(plain).unwrap();
+        packed
+    }
+
+    fn adopt(&self, pattern: &str) -> Output {
+        let mut gtide = self.workspace.gtide();
+        gtide.args(["adopt", "--format", "json", "--from"]);
+        gtide.arg(self.kept.join(pattern)).output().unwrap()
+    }
+
+    fn staged(&self) -> Vec<String> {
+        let folders = fs::read_dir(self.workspace.path().join("spool/adopt")).unwrap();
+        let folder = folders.last().unwrap().unwrap().path();
+        let names = fs::read_dir(folder).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("binlog.")).collect()
+    }
+
+    /// Incarnation and name of each file on the way from nothing to the latest.
+    fn planned(&self) -> Vec<(u64, String)> {
+        let mut restore = self.workspace.restore();
+        restore.args([
+            "--format",
+            "json",
+            "plan",
+            "--to-latest",
+            "--from-gtid-set",
+            "",
+        ]);
+        let output = restore.output().unwrap();
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        let plan = json(&output);
+        let files = plan["files"].as_array().unwrap().iter();
+        files
+            .map(|file| {
+                let incarnation = file["incarnation"].as_u64().unwrap();
+                (incarnation, file["file_name"].as_str().unwrap().to_owned())
+            })
+            .collect()
+    }
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut gzip = Command::new("gzip");
+    let gzip = gzip.arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut gzip = gzip.spawn().unwrap();
+    let mut stdin = gzip.stdin.take().unwrap();
+    let plain = plain.to_owned();
+    let feeding = std::thread::spawn(move || stdin.write_all(&plain).unwrap());
+    let output = gzip.wait_with_output().unwrap();
+    feeding.join().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+fn cut(path: &Path) {
+    let len = fs::metadata(path).unwrap().len();
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(len / 2).unwrap();
+}
+
+fn counts(report: &Value) -> [u64; 3] {
+    ["found", "adopted", "archived_before"].map(|name| report[name].as_u64().unwrap())
+}
+
+#[test]
+fn older_files_join_the_archive_and_one_plan_crosses_both() {
+    let beside = Beside::new();
+    beside.keep_packed(1);
+    beside.keep(2);
+    beside.keep_packed(3);
+    beside.keep_packed(4);
+    beside.keep(5);
+    fs::write(beside.kept.join("SHA256SUMS"), "").unwrap();
+    fs::write(beside.kept.join("binlog.index"), "").unwrap();
+
+    let output = beside.adopt("*");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(counts(&json(&output)), [5, 3, 2]);
+    assert_eq!(beside.staged(), [""; 0], "left behind");
+    assert_eq!(code(&beside.workspace.verify()), 0);
+    let planned = beside.planned();
+    let expected: Vec<_> = (1..=13)
+        .map(|number| (u64::from(number > 3), format!("binlog.{number:06}")))
+        .collect();
+    assert_eq!(planned, expected);
+
+    // What the source's own archiver does goes on as if nothing had been.
+    assert_eq!(code(&beside.workspace.run_once()), 0);
+    let again = beside.adopt("*");
+    assert_eq!(code(&again), 0, "{}", stderr(&again));
+    assert_eq!(counts(&json(&again)), [5, 0, 2]);
+}
+
+/// A job that was cut off in the middle of an upload keeps half a file, and nobody knows.
+#[test]
+fn half_a_file_is_named_and_what_is_whole_is_adopted() {
+    let beside = Beside::new();
+    cut(&beside.keep_packed(1));
+    beside.keep(2);
+    let last = beside.keep(3);
+    cut(&last);
+
+    let output = beside.adopt("binlog.*");
+    assert_eq!(code(&output), 4, "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("binlog.000001.gz"), "{said}");
+    assert!(
+        said.contains("binlog.000003 does not end in ROTATE"),
+        "{said}"
+    );
+    assert_eq!(counts(&json(&output)), [3, 1, 0]);
+
+    beside.keep(3);
+    let output = beside.adopt("binlog.00000[23]");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(counts(&json(&output)), [2, 1, 0]);
+}
+
+/// Half a file between whole ones is archived byte for byte, and a plan does not pass it unasked.
+#[test]
+fn half_a_file_in_the_middle_is_flagged() {
+    let beside = Beside::new();
+    beside.keep(1);
+    cut(&beside.keep(2));
+    beside.keep(3);
+    let output = beside.adopt("*");
+    assert_eq!(counts(&json(&output)), [3, 3, 0], "{}", stderr(&output));
+    let mut restore = beside.workspace.restore();
+    restore.args(["plan", "--to-latest", "--from-gtid-set", ""]);
+    let refused = restore.output().unwrap();
+    assert_eq!(code(&refused), 3, "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("binlog.000002"),
+        "{}",
+        stderr(&refused)
+    );
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let beside = Beside::new();
+    let nothing = beside.adopt("binlog.*");
+    assert_eq!(code(&nothing), 2, "{}", stderr(&nothing));
+    beside.keep_packed(1);
+    beside.keep(1);
+    let twice = beside.adopt("binlog.*");
+    assert_eq!(code(&twice), 2, "{}", stderr(&twice));
+    assert!(
+        stderr(&twice).contains("are both number"),
+        "{}",
+        stderr(&twice)
+    );
+}
