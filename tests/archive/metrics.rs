@@ -49,7 +49,7 @@ pub(crate) fn value(samples: &BTreeMap<String, f64>, words: &[&str]) -> Option<f
 }
 
 /// Names in the document's table, without their prefix.
-fn documented() -> BTreeSet<String> {
+pub(crate) fn documented() -> BTreeSet<String> {
     let text = include_str!("../../deploy/OPERATIONS.md");
     let rows = text
         .lines()
@@ -59,7 +59,7 @@ fn documented() -> BTreeSet<String> {
 }
 
 /// A histogram has three names.
-fn family(name: &str) -> String {
+pub(crate) fn family(name: &str) -> String {
     let name = name
         .split('{')
         .next()

@@ -1,5 +1,7 @@
 //! Every configuration in `fixtures/config` means what its name says, or is refused as it says.
 
+mod reference;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
