@@ -98,7 +98,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Init(init) => init.run(&cli.global),
         Command::Run(run) => run.run(&cli.global),
         Command::Check(_) => check::Check::run(&cli.global),
-        Command::Status(_) => status::Status::run(&cli.global),
+        Command::Status(status) => status.run(&cli.global),
         Command::Queue(queue) => queue.run(&cli.global),
         Command::Backup(backup) => backup.run(&cli.global),
         Command::Purge(purge) => purge.run(&cli.global),

@@ -39,3 +39,4 @@ mod seal_memory;
 mod server;
 mod sources;
 mod standby;
+mod watch;

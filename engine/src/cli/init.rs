@@ -39,6 +39,9 @@ pub(super) struct Init {
     /// filesystem
     #[arg(long, value_name = "DIR", default_value = "spool")]
     spool: PathBuf,
+    /// The queue's database, relative to the configuration: sqlite:PATH, or a postgres:// URL
+    #[arg(long, value_name = "URL", default_value = "sqlite:gtide.db")]
+    database: String,
     /// The key file, relative to the configuration; made unless it exists
     #[arg(long, value_name = "FILE", default_value = "gtide.key")]
     key: PathBuf,
@@ -115,7 +118,7 @@ impl Init {
             ("@CLUSTER@", self.cluster.as_str()),
             ("@NAME@", &self.name),
             ("@INDEX@", path_text(&index)?),
-            ("@DATABASE@", "sqlite:gtide.db"),
+            ("@DATABASE@", &self.database),
             ("@SPOOL@", path_text(&self.spool)?),
             ("@URL@", &destination),
             ("@KEY@", &format!("file:{}", path_text(&self.key)?)),

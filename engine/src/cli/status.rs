@@ -3,6 +3,9 @@
 mod agents;
 mod servers;
 mod sources;
+mod watch;
+
+use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{Table, presets};
@@ -21,16 +24,29 @@ use crate::ledger::Ledger;
 const REPORT_VERSION: u32 = 1;
 
 #[derive(Debug, Args)]
-pub(super) struct Status {}
+pub(super) struct Status {
+    /// Show it again and again, two seconds apart or as named, until it is interrupted
+    #[arg(
+        long,
+        value_name = "INTERVAL",
+        num_args = 0..=1,
+        default_missing_value = watch::DEFAULT,
+        value_parser = watch::interval
+    )]
+    watch: Option<Duration>,
+}
 
 /// Everything that the database knows, of this host and of others that archive with it. The field names are a contract
-/// with scripts.
+/// with scripts, and deploy/status.schema.json is its text.
 #[derive(Debug, Serialize)]
 struct Report {
     version: u32,
     sources: Vec<SourceRow>,
     agents: Vec<AgentRow>,
     servers: Vec<ServerRow>,
+    /// When it was read.
+    #[serde(skip)]
+    now: jiff::Timestamp,
 }
 
 /// Something that a person should know of.
@@ -43,33 +59,46 @@ struct Finding {
 }
 
 impl Status {
-    pub(super) fn run(global: &Global) -> anyhow::Result<Exit> {
+    pub(super) fn run(&self, global: &Global) -> anyhow::Result<Exit> {
         let config = Config::load(&config::find(global.config.as_deref())?)?;
         let format = global.terminal.format;
+        let watch = self.watch;
         super::block_on(async move {
-            let ledger = Ledger::open_read_only(&config.queue.database).await?;
-            let statuses = ledger.status().await?;
-            let troubles = ledger.troubles().await?;
-            let agents = ledger.agents().await?;
-            let pauses = ledger.pauses().await?;
-            let servers = ledger.servers().await?;
-            let now = SystemClock.now();
-            let report = Report {
-                version: REPORT_VERSION,
-                sources: sources::rows(&config, &statuses, &agents, &troubles, &pauses),
-                agents: agents::rows(&agents, &statuses, now),
-                servers: servers::rows(servers, &statuses),
-            };
-            match format {
-                Format::Json => super::print_json(&report)?,
-                Format::Human => show(&report, now)?,
+            match watch {
+                Some(interval) => watch::watch(&config, format, interval).await,
+                None => Report::read(&config).await?.show(format),
             }
-            Ok(report.exit())
         })
     }
 }
 
 impl Report {
+    async fn read(config: &Config) -> anyhow::Result<Self> {
+        let ledger = Ledger::open_read_only(&config.queue.database).await?;
+        let statuses = ledger.status().await?;
+        let troubles = ledger.troubles().await?;
+        let agents = ledger.agents().await?;
+        let pauses = ledger.pauses().await?;
+        let servers = ledger.servers().await?;
+        let now = SystemClock.now();
+        Ok(Self {
+            version: REPORT_VERSION,
+            sources: sources::rows(config, &statuses, &agents, &troubles, &pauses),
+            agents: agents::rows(&agents, &statuses, now),
+            servers: servers::rows(servers, &statuses),
+            now,
+        })
+    }
+
+    /// Says what it calls for.
+    fn show(&self, format: Format) -> anyhow::Result<Exit> {
+        match format {
+            Format::Json => super::print_json(self)?,
+            Format::Human => show(self)?,
+        }
+        Ok(self.exit())
+    }
+
     fn findings(&self) -> impl Iterator<Item = Finding> {
         let sources = self.sources.iter().flat_map(SourceRow::findings);
         sources
@@ -83,10 +112,11 @@ impl Report {
     }
 }
 
-fn show(report: &Report, now: jiff::Timestamp) -> anyhow::Result<()> {
+fn show(report: &Report) -> anyhow::Result<()> {
     super::print(&lines(&sources::table(&report.sources)))?;
     if !report.agents.is_empty() {
-        super::print(&format!("\n{}", lines(&agents::table(&report.agents, now))))?;
+        let table = agents::table(&report.agents, report.now);
+        super::print(&format!("\n{}", lines(&table)))?;
     }
     if !report.servers.is_empty() {
         super::print(&format!("\n{}", lines(&servers::table(&report.servers))))?;
