@@ -22,7 +22,7 @@ fn a_pipe_gets_one_report_after_the_other_until_somebody_interrupts() {
     let mut reports = Deserializer::from_reader(stdout).into_iter::<Value>();
     for _ in 0..2 {
         let report = reports.next().unwrap().unwrap();
-        assert_eq!(report["sources"][0]["watermark"], 12, "{report:#}");
+        assert_eq!(report["sources"][0]["watermark"], 13, "{report:#}");
     }
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
