@@ -140,7 +140,7 @@ fn commands_in_text(text: &str) -> Vec<Vec<String>> {
 
 /// Would the program take this command line? `--help` at its end is met when all before it was understood, and ends the
 /// program before anything is done; only what is required and missing is not found out this way.
-fn assert_understood(words: &[String], place: &Path) {
+pub(crate) fn assert_understood(words: &[String], place: &Path) {
     let cut = |word: &&String| !word.starts_with(['>', '<']) && !word.starts_with("2>");
     let words: Vec<_> = words.iter().take_while(cut).collect();
     let programs = PathBuf::from(env!("CARGO_BIN_EXE_gtide"));

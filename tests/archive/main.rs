@@ -20,6 +20,7 @@ mod workspace;
 mod adopt;
 mod check;
 mod clock;
+mod contracts;
 mod copies;
 mod dashboard;
 mod destinations;

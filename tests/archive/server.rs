@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::contracts;
 use crate::harness::{Mysqld, free_port, wait_until};
 use crate::running::Daemon;
 use crate::workspace::{Workspace, code, json, stderr};
@@ -99,6 +100,7 @@ fn wait_for(
             .any(|row| row["source"] == "db1" && is_so(row, exit))
     });
     assert!(shown, "{what}: {last:#}\n{}", daemon.log());
+    contracts::assert_valid(workspace);
 }
 
 /// `gtide purge` with these arguments: the names that may go, and why the others stay.
