@@ -19,8 +19,8 @@
 //! A scan is idempotent: what it found and did not queue is found again.
 //!
 //! # Limits
-//! A scan costs one `stat` for each file in the index. Events only hasten it: every [`POLL`] one is
-//! due anyway, since inotify sees nothing on some filesystems and may drop events on any.
+//! A scan costs one `stat` for each file in the index, and a row of the ledger. Events only hasten it: every [`POLL`] the
+//! index is looked at anyway, since inotify sees nothing on some filesystems and may drop events on any.
 
 mod compare;
 mod error;
@@ -39,9 +39,9 @@ pub use self::error::WatchError;
 pub use self::head::{Head, read_head};
 pub use self::pins::{Inode, Pins, pin_closed, present_inodes};
 pub use self::release::Release;
-pub use self::server::{read_index, server_uuid};
+pub use self::server::{auto_cnf, read_index, server_uuid};
 use crate::binlog::End;
-use crate::binlog::index::IndexEntry;
+use crate::binlog::index::{self, IndexEntry};
 use crate::config::SourceConfig;
 use crate::exit::{Diagnose, Exit};
 use crate::failpoint::failpoint;
@@ -51,7 +51,7 @@ use crate::pipeline::seal;
 use crate::spool::{Pin, SpoolError};
 use pins::Held;
 
-/// A scan is due this often even when nothing was heard.
+/// The index is looked at this often even when nothing was heard.
 pub const POLL: Duration = Duration::from_secs(5);
 
 /// One source under watch.
@@ -167,7 +167,7 @@ impl Watch {
     fn unlisted(&self, held: Vec<Held>, listed: &[IndexEntry]) -> Finds {
         let mut finds = Finds::default();
         for Held { pin, is_known } in held {
-            if listed.iter().any(|entry| entry.sequence == pin.sequence) {
+            if index::has(listed, pin.sequence) {
                 continue;
             }
             let file = self.pins.orphan(pin);

@@ -23,6 +23,13 @@ pub struct IndexEntry {
     pub path: PathBuf,
 }
 
+/// Does an index list a file of this number? Its lines ascend.
+pub fn has(index: &[IndexEntry], sequence: Sequence) -> bool {
+    index
+        .binary_search_by_key(&sequence, |entry| entry.sequence)
+        .is_ok()
+}
+
 /// An index that is not to be trusted. Lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IndexError {

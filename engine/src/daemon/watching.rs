@@ -1,7 +1,8 @@
 //! Scans a source for as long as this process has it, and says what is wrong with it once.
 
+use std::path::Path;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -13,7 +14,7 @@ use super::tenure::Tenure;
 use super::trouble::Troubles;
 use crate::config::SourceConfig;
 use crate::exit::Exit;
-use crate::ledger::DestinationId;
+use crate::ledger::{DestinationId, Fingerprint};
 use crate::retry::RetryClass;
 use crate::watch::{self, POLL, Scan, Watch, WatchError};
 
@@ -22,6 +23,9 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// A scan that takes longer waits for something: closed files are held meanwhile, and again after as long.
 const HOLD_AFTER: Duration = Duration::from_secs(2);
+
+/// While the index stays as it is, a source is scanned this often all the same: a scan looks at every file that it lists.
+const UNCHANGED_POLL: Duration = Duration::from_mins(1);
 
 /// A source in trouble that only a person can end is scanned again this often: each time may read whole files.
 const TROUBLE_POLL: Duration = Duration::from_mins(1);
@@ -35,13 +39,35 @@ pub(super) struct Watching<'a> {
     failures: u32,
     unpinned: Option<String>,
     late: Vec<String>,
+    /// How the index looked when all that was closed was pinned: it need not be done again before it looks otherwise.
+    pinned: Option<Seen>,
 }
 
 /// What a scan means for the next one.
+#[derive(Debug, Clone, Copy)]
 enum Next {
+    /// What changes at the server is in its index.
+    OnceChanged,
     After(Duration),
     /// The server is another one.
     Never,
+}
+
+/// How the index and `auto.cnf` looked; none that cannot be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    index: Option<Fingerprint>,
+    auto_cnf: Option<Fingerprint>,
+}
+
+impl Seen {
+    fn now(config: &SourceConfig) -> Self {
+        let look = |path: &Path| path.metadata().ok().as_ref().map(Fingerprint::of);
+        Self {
+            index: look(&config.index),
+            auto_cnf: look(&watch::auto_cnf(config)),
+        }
+    }
 }
 
 impl<'a> Watching<'a> {
@@ -62,6 +88,7 @@ impl<'a> Watching<'a> {
             failures: 0,
             unpinned: None,
             late: Vec::new(),
+            pinned: None,
         }
     }
 
@@ -71,6 +98,7 @@ impl<'a> Watching<'a> {
         let mut changes = changes(&self.watch.config);
         let mut served = Opened::new();
         loop {
+            let (seen, began) = (Seen::now(&self.watch.config), Instant::now());
             let opened = openings.borrow_and_update().clone();
             let fresh: Vec<_> = opened.difference(&served).copied().collect();
             let (outcome, held) = self.look_and_hold(&opened, &fresh).await;
@@ -86,11 +114,23 @@ impl<'a> Watching<'a> {
                     let _ = self.tenure.pin_closed(&self.watch.config).await;
                 }
             }
-            let Next::After(pause) = self.judge(outcome).await else {
-                return;
+            let next = self.judge(outcome).await;
+            if matches!(next, Next::OnceChanged) {
+                self.pinned = Some(seen);
+            }
+            let pause = async {
+                match next {
+                    Next::OnceChanged if held => tokio::time::sleep(POLL).await,
+                    Next::OnceChanged => self.until_changed(seen, began).await,
+                    Next::After(pause) => tokio::time::sleep(pause).await,
+                    Next::Never => {}
+                }
             };
+            if matches!(next, Next::Never) {
+                return;
+            }
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = pause => {}
                 Some(()) = changes.next() => tokio::time::sleep(SETTLE).await,
                 // The senders live as long as the routes.
                 Ok(()) = openings.changed() => {}
@@ -98,20 +138,39 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// One scan. While it waits for a database that does not answer, what is closed is held; says whether that was so.
+    /// Waits until the server's files look otherwise than before the last scan, or that was long ago, or the database does
+    /// not answer.
+    async fn until_changed(&self, seen: Seen, began: Instant) {
+        while began.elapsed() < UNCHANGED_POLL {
+            tokio::time::sleep(POLL).await;
+            let noted = tokio::time::timeout(HOLD_AFTER, self.tenure.note_archived()).await;
+            if !matches!(noted, Ok(Ok(()))) || Seen::now(&self.watch.config) != seen {
+                return;
+            }
+        }
+    }
+
+    /// One scan. While it waits for a database that does not answer, what was closed meanwhile is held; says whether
+    /// that was so.
     async fn look_and_hold(
         &self,
         opened: &Opened,
         fresh: &[DestinationId],
     ) -> (anyhow::Result<Option<Scan>>, bool) {
+        let config = &self.watch.config;
         let mut looking = pin!(self.look(opened, fresh));
-        let mut held = false;
+        let (mut held, mut pinned) = (false, self.pinned);
         loop {
             tokio::select! {
                 outcome = &mut looking => return (outcome, held),
                 () = tokio::time::sleep(HOLD_AFTER) => {
-                    let _ = self.tenure.pin_closed(&self.watch.config).await;
-                    held = true;
+                    // A scan of very many files takes long for no such reason.
+                    let seen = Seen::now(config);
+                    if pinned != Some(seen) {
+                        let is_pinned = self.tenure.pin_closed(config).await.is_ok();
+                        pinned = is_pinned.then_some(seen);
+                        held = true;
+                    }
                 }
             }
         }
@@ -139,8 +198,13 @@ impl<'a> Watching<'a> {
             Ok(Some(scan)) => {
                 self.failures = 0;
                 self.trouble.clear().await;
+                let is_at_risk = scan.unpinned.is_some();
                 self.tell(scan);
-                Next::After(POLL)
+                if is_at_risk {
+                    Next::After(POLL)
+                } else {
+                    Next::OnceChanged
+                }
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);

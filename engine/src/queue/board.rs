@@ -86,6 +86,21 @@ struct Seat {
     restarts: u32,
 }
 
+impl LaneState {
+    /// Both are a rest, and the same one.
+    fn is_same_rest(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Empty, Self::Empty)
+            | (Self::BackingOff, Self::BackingOff)
+            | (Self::Paused, Self::Paused) => true,
+            (Self::Stalled(one), Self::Stalled(other)) => {
+                (one.sequence, one.attempts) == (other.sequence, other.attempts)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// All lanes of a running queue, and how far each route is committed.
 #[derive(Debug, Default)]
 pub(super) struct Board {
@@ -128,14 +143,18 @@ impl Board {
         self.seats.get(&lane).map_or(0, |seat| seat.calls)
     }
 
-    /// A lane found nothing to do when it looked; not believed when it was called since.
-    pub(super) fn rest(&mut self, lane: LaneName, seen: u64, state: LaneState) {
-        if let Some(seat) = self.seats.get_mut(&lane) {
-            seat.restarts = 0;
-            if seat.calls == seen {
-                seat.state = state;
-            }
+    /// A lane found nothing to do when it looked; not believed when it was called since. Says whether that is news: what
+    /// every lane says again and again need not wake all the others.
+    pub(super) fn rest(&mut self, lane: LaneName, seen: u64, state: LaneState) -> bool {
+        let Some(seat) = self.seats.get_mut(&lane) else {
+            return false;
+        };
+        let mut is_news = std::mem::take(&mut seat.restarts) > 0;
+        if seat.calls == seen {
+            is_news |= !seat.state.is_same_rest(&state);
+            seat.state = state;
         }
+        is_news
     }
 
     /// A lane made its job's outcome durable. Taking a job proves nothing: a full disk shows only here.

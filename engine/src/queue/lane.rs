@@ -173,7 +173,7 @@ impl Lane {
                 None => (LaneState::Empty, SAFETY_POLL),
             };
             self.board
-                .send_modify(|board| board.rest(self.name, seen, state));
+                .send_if_modified(|board| board.rest(self.name, seen, state));
             let mut board = self.board.subscribe();
             let called = board.wait_for(|board| board.calls(self.name) != seen);
             // Called, or the time is over: either way it looks again.

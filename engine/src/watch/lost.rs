@@ -2,7 +2,7 @@
 
 use super::pins::Pins;
 use super::{WatchError, blocking};
-use crate::binlog::index::IndexEntry;
+use crate::binlog::index::{self, IndexEntry};
 use crate::ledger::{Fingerprint, WaitingFile};
 use crate::pipeline::seal::{self, SealError};
 
@@ -19,8 +19,7 @@ impl Pins {
     ) -> Result<Vec<String>, WatchError> {
         let mut lost = Vec::new();
         for file in self.queue.ledger().waiting_files(self.source).await? {
-            let is_listed = |entry: &IndexEntry| entry.sequence == file.key.sequence;
-            if listed.iter().any(is_listed) || self.can_be_archived(&file).await? {
+            if index::has(listed, file.key.sequence) || self.can_be_archived(&file).await? {
                 continue;
             }
             tracing::error!(

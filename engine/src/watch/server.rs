@@ -1,5 +1,7 @@
 //! What the server's own files say: whose they are, and which there are. No server is asked (TRAPS 13).
 
+use std::path::PathBuf;
+
 use uuid::Uuid;
 
 use super::WatchError;
@@ -17,7 +19,7 @@ pub fn server_uuid(config: &SourceConfig) -> Result<Uuid, WatchError> {
     if let Some(uuid) = config.server_uuid {
         return Ok(uuid);
     }
-    let path = config.datadir.join("auto.cnf");
+    let path = auto_cnf(config);
     let text = std::fs::read_to_string(&path).map_err(|source| WatchError::Read {
         path: path.clone(),
         source,
@@ -27,6 +29,11 @@ pub fn server_uuid(config: &SourceConfig) -> Result<Uuid, WatchError> {
         .filter(|(key, _)| matches!(key.trim(), "server-uuid" | "server_uuid"))
         .find_map(|(_, value)| value.trim().parse().ok())
         .ok_or(WatchError::NoServerUuid { path })
+}
+
+/// Where a server keeps its `server_uuid`.
+pub fn auto_cnf(config: &SourceConfig) -> PathBuf {
+    config.datadir.join("auto.cnf")
 }
 
 /// The files in a source's index, as it is now (TRAPS 12).
