@@ -10,6 +10,8 @@
 //!   meet one of the server's present files. A plan joins both by their GTIDs.
 //! - A file that is archived already under the source's own incarnation, by number and SHA-256, is not taken again.
 //! - The older job's files are only read.
+//! - Nothing is adopted behind a file that is missing or cannot be read, unless that is accepted: a chain takes nothing in
+//!   below its head, and a better copy may be found.
 //!
 //! # After a crash
 //! Start it again: what is archived is found in the archive and compared, and nothing is uploaded twice.
@@ -112,6 +114,17 @@ pub struct Adoption {
     /// The source as it is archived at present.
     present: SourceIdentity,
     store: Arc<dyn ObjectStore>,
+    /// Go on behind what is missing.
+    accept_gaps: bool,
+}
+
+/// What became of a file that was looked at.
+#[derive(Debug)]
+enum Look {
+    Staged(Staged),
+    /// Archived before, with the same contents.
+    Archived,
+    Unreadable,
 }
 
 /// What was unpacked, and waits in the folder.
@@ -127,7 +140,12 @@ impl Adoption {
     ///
     /// # Errors
     /// When the configuration does not serve, or `server_uuid` cannot be told.
-    pub fn new(config: &Config, source: &SourceConfig, from: &str) -> anyhow::Result<Self> {
+    pub fn new(
+        config: &Config,
+        source: &SourceConfig,
+        from: &str,
+        accept_gaps: bool,
+    ) -> anyhow::Result<Self> {
         let present = SourceIdentity {
             cluster: config.cluster.clone(),
             server_uuid: watch::server_uuid(source)?,
@@ -149,6 +167,7 @@ impl Adoption {
             dir,
             present,
             store: store?,
+            accept_gaps,
         })
     }
 
@@ -173,21 +192,28 @@ impl Adoption {
             ..Report::default()
         };
         let mut staged = VecDeque::new();
+        let mut expected = kept.first().map(|first| first.sequence);
         for (looked_at, file) in kept.iter().enumerate() {
             if stop.is_cancelled() {
                 return Ok(None);
             }
             progress(looked_at, kept.len());
-            if let Some(file) = self.stage(file, &mut report).await? {
-                staged.push_back(file);
+            match self.look(file, &mut report).await? {
+                Look::Staged(next) => {
+                    let missing = expected.filter(|expected| *expected != file.sequence);
+                    if let Some(missing) = missing.filter(|_| !self.accept_gaps) {
+                        next.remove();
+                        report.problems.push(behind_a_gap(&file.binlog, missing));
+                        break;
+                    }
+                    staged.push_back(next);
+                }
+                Look::Archived => {}
+                Look::Unreadable => continue,
             }
-            let bytes = staged
-                .iter()
-                .map(|file: &Staged| file.size)
-                .fold(0, u64::saturating_add);
-            let is_full = bytes >= STAGED_BYTES || staged.len() >= STAGED_FILES;
+            expected = Some(file.sequence.next());
             // The last one seems to be in use, until the next one is there.
-            if is_full && staged.len() > 1 {
+            if is_full(&staged) {
                 let Some(outcome) = self.archive(&staged, false, stop).await? else {
                     return Ok(None);
                 };
@@ -199,17 +225,26 @@ impl Adoption {
                 }
             }
         }
-        progress(kept.len(), kept.len());
-        if !staged.is_empty() {
-            let Some(outcome) = self.archive(&staged, true, stop).await? else {
-                return Ok(None);
-            };
-            report
-                .problems
-                .extend(outcome.active.as_deref().map(still_open));
-            report.add(outcome);
-            staged.drain(..).for_each(Staged::remove);
+        self.finish(staged, report, stop).await
+    }
+
+    /// Adopts what is left in the folder: nothing will follow it.
+    async fn finish(
+        &self,
+        staged: VecDeque<Staged>,
+        mut report: Report,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<Report>> {
+        if staged.is_empty() {
+            return Ok(Some(report));
         }
+        let Some(outcome) = self.archive(&staged, true, stop).await? else {
+            return Ok(None);
+        };
+        let active = outcome.active.as_deref().map(still_open);
+        report.problems.extend(active);
+        report.add(outcome);
+        staged.into_iter().for_each(Staged::remove);
         Ok(Some(report))
     }
 
@@ -217,18 +252,19 @@ impl Adoption {
         self.config.sources.first().expect("made with one source")
     }
 
-    /// Unpacks a file into the folder. None when it is not to be adopted; the report then says why.
-    async fn stage(&self, file: &KeptFile, report: &mut Report) -> anyhow::Result<Option<Staged>> {
+    /// Unpacks a file into the folder, unless it is not to be adopted.
+    async fn look(&self, file: &KeptFile, report: &mut Report) -> anyhow::Result<Look> {
         let path = self.dir.join(&file.binlog);
         let (sha256, size) = match kept::unpack_to(&self.place, file, &path).await {
             Ok(contents) => contents,
             Err(error) if is_passing(&error) => return Err(error.into()),
             Err(error) => {
+                let _ = std::fs::remove_file(&path);
                 report.unreadable.push(Unreadable {
                     url: self.place.url_of(&file.key),
                     error: exit::chain(&error),
                 });
-                return Ok(None);
+                return Ok(Look::Unreadable);
             }
         };
         let staged = Staged {
@@ -239,9 +275,9 @@ impl Adoption {
         if self.archived(file.sequence).await? == Some(sha256) {
             report.archived_before += 1;
             staged.remove();
-            return Ok(None);
+            return Ok(Look::Archived);
         }
-        Ok(Some(staged))
+        Ok(Look::Staged(staged))
     }
 
     /// The digest of the file that is archived under this number of the source's own incarnation.
@@ -277,6 +313,12 @@ impl Staged {
     fn remove(self) {
         let _ = std::fs::remove_file(self.path);
     }
+}
+
+fn is_full(staged: &VecDeque<Staged>) -> bool {
+    let sizes = staged.iter().map(|file| file.size);
+    let bytes = sizes.fold(0, u64::saturating_add);
+    staged.len() > 1 && (bytes >= STAGED_BYTES || staged.len() >= STAGED_FILES)
 }
 
 /// The configuration of the archiver that adopts.
@@ -317,6 +359,19 @@ fn still_open(file: &str) -> Problem {
         error: format!("{file} does not end in ROTATE or STOP: it is the last one, and was still being written when it was kept"),
         hint: Some(
             "nothing, if its transactions are archived from the server itself; else let the older job keep it once more, and adopt again"
+                .to_owned(),
+        ),
+        exit: Exit::Gap,
+    }
+}
+
+/// A file that is not adopted, since the one before it is not there.
+fn behind_a_gap(file: &str, missing: Sequence) -> Problem {
+    Problem {
+        error: format!("{file} is not adopted, nor what follows: number {missing} is missing or cannot be read"),
+        hint: Some(
+            "look for another copy of it and adopt again: behind later files it cannot be taken in any more. \
+             --accept-gaps goes on without it"
                 .to_owned(),
         ),
         exit: Exit::Gap,

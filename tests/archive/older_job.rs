@@ -131,9 +131,10 @@ fn older_files_join_the_archive_and_one_plan_crosses_both() {
     assert_eq!(counts(&json(&again)), [5, 0, 2]);
 }
 
-/// A job that was cut off in the middle of an upload keeps half a file, and nobody knows.
+/// A job that was cut off in the middle of an upload keeps half a file, and nobody knows. Nothing is adopted behind it:
+/// a better copy could not be taken in any more.
 #[test]
-fn half_a_file_is_named_and_what_is_whole_is_adopted() {
+fn half_a_file_holds_up_what_follows_until_a_better_copy_is_found() {
     let beside = Beside::new();
     cut(&beside.keep_packed(1));
     beside.keep(2);
@@ -144,15 +145,46 @@ fn half_a_file_is_named_and_what_is_whole_is_adopted() {
     assert_eq!(code(&output), 4, "{}", stderr(&output));
     let said = stderr(&output);
     assert!(said.contains("binlog.000001.gz"), "{said}");
+    assert!(said.contains("binlog.000002 is not adopted"), "{said}");
+    assert_eq!(counts(&json(&output)), [3, 0, 0]);
+
+    beside.keep_packed(1);
+    let output = beside.adopt("binlog.*");
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    let said = stderr(&output);
     assert!(
         said.contains("binlog.000003 does not end in ROTATE"),
         "{said}"
     );
-    assert_eq!(counts(&json(&output)), [3, 1, 0]);
+    assert_eq!(counts(&json(&output)), [3, 2, 0]);
 
     beside.keep(3);
-    let output = beside.adopt("binlog.00000[23]");
+    let output = beside.adopt("binlog.*");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(counts(&json(&output)), [3, 1, 0]);
+    assert_eq!(beside.planned().len(), 13);
+}
+
+/// One that is lost for good is passed when a person says so, and stays a gap.
+#[test]
+fn a_missing_file_is_passed_only_when_that_is_accepted() {
+    let beside = Beside::new();
+    beside.keep(1);
+    beside.keep(3);
+    let output = beside.adopt("binlog.*");
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("number 2 is missing"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(counts(&json(&output)), [2, 1, 0]);
+
+    let mut gtide = beside.workspace.gtide();
+    gtide.args(["adopt", "--accept-gaps", "--format", "json", "--from"]);
+    let output = gtide.arg(beside.kept.join("binlog.*")).output().unwrap();
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert_eq!(json(&output)["gaps"], serde_json::json!([[2, 2]]));
     assert_eq!(counts(&json(&output)), [2, 1, 0]);
 }
 

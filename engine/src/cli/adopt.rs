@@ -18,6 +18,9 @@ pub(super) struct Adopt {
     /// The source that they are of [default: the only one]
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
+    /// Go on behind a file that is missing or cannot be read; it cannot be taken in later
+    #[arg(long)]
+    accept_gaps: bool,
 }
 
 impl Adopt {
@@ -27,7 +30,8 @@ impl Adopt {
         super::block_on(async move {
             let stop = CancellationToken::new();
             stop_on_signals(stop.clone())?;
-            let adoption = Adoption::new(&config, self.source(&config)?, &self.from)?;
+            let adoption =
+                Adoption::new(&config, self.source(&config)?, &self.from, self.accept_gaps)?;
             // Hidden where stderr is no terminal.
             let bar = ProgressBar::new(0).with_prefix("adopt");
             if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:32} {pos}/{len} {eta}") {
@@ -89,7 +93,7 @@ fn show(report: &Report, format: Format) -> anyhow::Result<Exit> {
     }
     for file in &report.unreadable {
         let error = format!("{}: {}", file.url, file.error);
-        let hint = "look for the same file in an older backup of the job's folder; its transactions are missing, unless another source has them";
+        let hint = "look for another copy of it";
         exit::show(&error, Some(hint));
     }
     for problem in &report.problems {

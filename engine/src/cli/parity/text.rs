@@ -137,7 +137,8 @@ pub(super) fn runbook(source: &str, expire: u64) -> String {
        gtide-restore verify --sample 5     (exit code 0)
        gtide-restore plan --to-latest      (a base backup, and no gap)
 4. If the older job purged the server's binary logs, that is gtide's now: `gtide purge`, or `[purge] auto = true`.
-5. Keep what the older job has archived until your retention is over: gtide's archive begins with its own first file.
+5. Take what the older job has archived before into this archive, so that one serves every recovery; its files are only read:
+       gtide adopt --from 'PLACE/binlog.*'
 
 And back: put the line into the crontab again. gtide changed nothing that the older job needs, as long as nothing was purged
 in between; `gtide purge` says what it would take.
