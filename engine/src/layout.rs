@@ -19,6 +19,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -65,10 +66,10 @@ pub enum LayoutError {
     Key(String),
 }
 
-/// A cluster's name: servers that share one GTID history.
+/// A cluster's name: servers that share one GTID history. Cloning is cheap: each of very many files names its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ClusterName(String);
+pub struct ClusterName(Arc<str>);
 
 impl ClusterName {
     /// The name as text.
@@ -84,7 +85,7 @@ impl FromStr for ClusterName {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let begins_well = s.starts_with(|c: char| c.is_ascii_alphanumeric());
         if s.len() <= MAX_CLUSTER_LEN && begins_well && s.chars().all(allowed) {
-            Ok(Self(s.to_owned()))
+            Ok(Self(s.into()))
         } else {
             Err(LayoutError::Cluster(s.to_owned()))
         }
@@ -101,7 +102,7 @@ impl TryFrom<String> for ClusterName {
 
 impl From<ClusterName> for String {
     fn from(name: ClusterName) -> Self {
-        name.0
+        name.0.as_ref().to_owned()
     }
 }
 
@@ -129,7 +130,7 @@ impl FromStr for BackupId {
     /// By the rule of cluster names: it becomes part of keys and of shell commands.
     fn from_str(s: &str) -> Result<Self, LayoutError> {
         match s.parse() {
-            Ok(ClusterName(id)) => Ok(Self(id)),
+            Ok(ClusterName(id)) => Ok(Self(id.as_ref().to_owned())),
             Err(_) => Err(LayoutError::Backup(s.to_owned())),
         }
     }

@@ -14,6 +14,7 @@
 pub mod chain;
 pub mod rewrapped;
 pub mod rollup;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ pub const MAX_ENTRY_LEN: usize = 16 * 1024 * 1024;
 
 /// One archived binlog file. Stored: additive changes only; see [`VERSION`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "stored::FlatEntry")]
 pub struct Entry {
     /// [`VERSION`] of the writer.
     pub version: u32,
@@ -63,6 +65,7 @@ pub struct Entry {
 
 /// The archive object that an entry names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "stored::FlatObject")]
 pub struct StoredObject {
     /// Its key.
     pub key: ObjectKey,

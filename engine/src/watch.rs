@@ -101,7 +101,11 @@ impl Watch {
         let outcome = self.try_scan(opened).await;
         match &outcome {
             Err(error) if error.exit() == Exit::Conflict => self.hold_newcomers().await?,
-            Ok(_) if !opened.is_empty() => self.let_newcomers_go()?,
+            Ok(_) if !opened.is_empty() => {
+                self.let_newcomers_go()?;
+                // What was committed everywhere between the look at the heads and its pin was let go of before.
+                self.pins.let_go().await?;
+            }
             _ => {}
         }
         outcome

@@ -18,6 +18,7 @@ pub mod commands;
 pub mod draw;
 pub(crate) mod estimate;
 pub mod refusal;
+mod saved;
 #[cfg(test)]
 mod tests;
 pub mod text;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 pub use self::commands::{Commands, Invocation};
 pub use self::draw::{Outline, Stop, draw};
 pub use self::refusal::Refusal;
+use self::saved::SavedFile;
 use crate::cut::Mark;
 use crate::target::{Cuts, Target};
 use crate::timeline::Timeline;
@@ -95,18 +97,16 @@ pub enum Base {
     Empty,
 }
 
-/// One file of a plan. Part of a saved plan: additive changes only.
+/// One file of a plan. Part of a saved plan, as a [`SavedFile`]: a plan may have half a million.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "SavedFile", into = "SavedFile")]
 pub struct PlannedFile {
     /// Whose file.
-    #[serde(flatten)]
     pub source: SourceIdentity,
     /// Its sequence.
     pub sequence: Sequence,
     /// Its name on the server.
-    pub file_name: String,
-    /// Its archive object.
-    pub key: ObjectKey,
+    pub file_name: Box<str>,
     /// SHA-256 of the binlog file.
     pub sha256: Digest,
     /// Bytes of the binlog file.

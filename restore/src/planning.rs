@@ -350,7 +350,7 @@ impl Planner<'_> {
                 let key = planned.source.manifest_key(planned.sequence);
                 let stored = entries::read_one(store, key.clone()).await?;
                 let file = ArchivedFile::of(&stored)?;
-                if file.sha256 != planned.sha256 || *file.key() != planned.key {
+                if file.sha256 != planned.sha256 {
                     return Err(SavedPlanError::Changed { key }.into());
                 }
                 let binlog = stored.entry.binlog;
@@ -438,8 +438,7 @@ fn planned_files(timeline: &Timeline, outline: &Outline) -> Vec<PlannedFile> {
             planned.push(PlannedFile {
                 source: line.source.clone(),
                 sequence: file.sequence,
-                file_name: file.file_name.to_string(),
-                key: line.source.log_key(file.sequence),
+                file_name: file.file_name.clone(),
                 sha256: file.sha256,
                 size: file.size,
                 stored_bytes: file.object_size,

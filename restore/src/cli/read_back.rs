@@ -66,7 +66,7 @@ impl Session<'_> {
         let mut named = HashSet::new();
         let places = commands::Fetched::below(dir, &plan.files);
         for (planned, part) in plan.files.iter().zip(parts) {
-            if named.insert(&planned.key) {
+            if named.insert((&planned.source, planned.sequence)) {
                 let files = folders.entry(places.folder_of(planned)).or_default();
                 files.push(part.file);
             }

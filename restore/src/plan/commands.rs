@@ -188,7 +188,7 @@ impl<'a> Fetched<'a> {
     }
 
     fn path_of(&self, file: &PlannedFile) -> PathBuf {
-        self.folder_of(file).join(&file.file_name)
+        self.folder_of(file).join(&*file.file_name)
     }
 }
 
@@ -241,10 +241,9 @@ mod tests {
         let source = source(server);
         let sequence = engine::layout::Sequence(number);
         PlannedFile {
-            key: source.log_key(sequence),
             source,
             sequence,
-            file_name: format!("binlog.{number:06}"),
+            file_name: format!("binlog.{number:06}").into(),
             sha256: engine::digest::Digest::of(b""),
             size: 1000,
             stored_bytes: 300,

@@ -728,7 +728,17 @@ fn a_saved_plan_is_read_back_and_a_newer_one_is_refused() {
             last: None,
             next: None,
         },
-        files: Vec::new(),
+        files: vec![PlannedFile {
+            source: source("a"),
+            sequence: Sequence(1),
+            file_name: "binlog.000001".into(),
+            sha256: Digest::of(b""),
+            size: 100,
+            stored_bytes: 50,
+            from: None,
+            to: Some(90),
+            fetch_bytes: 50,
+        }],
         skip: GtidSet::new(),
         adds: set("a:6"),
         executed: set("a:1-6"),
@@ -750,4 +760,10 @@ fn a_saved_plan_is_read_back_and_a_newer_one_is_refused() {
         Err(SavedPlanError::Version { found: 2, .. })
     ));
     assert!(Plan::parse("p", b"{}").is_err());
+    let text = String::from_utf8(plan.to_bytes().unwrap()).unwrap();
+    let key = source("a").log_key(Sequence(1)).to_string();
+    assert!(text.contains(&format!("\"key\": \"{key}\"")), "{text}");
+    let elsewhere = text.replace(&key, source("b").log_key(Sequence(1)).as_str());
+    let error = Plan::parse("p", elsewhere.as_bytes()).unwrap_err();
+    assert!(engine::exit::chain(&error).contains("is not the key of the file"));
 }
