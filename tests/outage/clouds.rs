@@ -80,8 +80,15 @@ impl Both {
         self.site.close_up_to(FILES);
         self.comes_to(other, FILES);
         assert_eq!(self.watermark(away), Some(1), "it was not away");
-        let held = files_below(&self.site.spool().join("pin")).len() as u64;
-        assert_eq!(held, FILES - 1, "what one of them lacks is held");
+        // What both have is let go of soon.
+        let held = || files_below(&self.site.spool().join("pin"));
+        wait_until(DRAINED_WITHIN, || held().len() as u64 == FILES - 1);
+        let held = held();
+        assert_eq!(
+            held.len() as u64,
+            FILES - 1,
+            "what one of them lacks is held: {held:?}"
+        );
 
         self.line(away).set(Line::Open);
         self.comes_to(away, FILES);
