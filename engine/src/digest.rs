@@ -4,12 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use sha2::Digest as _;
 
 /// A SHA-256 digest; its text is 64 lower-case hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct Digest([u8; 32]);
 
 /// Text that is no digest.
@@ -51,20 +50,6 @@ impl FromStr for Digest {
         let error = || DigestError(s.to_owned());
         let bytes = HEXLOWER.decode(s.as_bytes()).map_err(|_| error())?;
         bytes.try_into().map(Self).map_err(|_| error())
-    }
-}
-
-impl TryFrom<String> for Digest {
-    type Error = DigestError;
-
-    fn try_from(s: String) -> Result<Self, DigestError> {
-        s.parse()
-    }
-}
-
-impl From<Digest> for String {
-    fn from(digest: Digest) -> Self {
-        digest.to_string()
     }
 }
 

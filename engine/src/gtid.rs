@@ -21,7 +21,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use uuid::Uuid;
 
 pub use self::encoding::EncodingError;
@@ -37,8 +37,7 @@ pub const MAX_TAG_LEN: usize = 32;
 
 /// A tag of 1 to 32 characters `[a-z_][a-z0-9_]*` (TRAPS 8). Upper case is read as lower case, as
 /// the server does.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct Tag(String);
 
 impl Tag {
@@ -50,8 +49,7 @@ impl Tag {
 
 /// MySQL's TSID: a server uuid and perhaps a tag. The order is the one in which MySQL prints them:
 /// by uuid, then the untagged one, then by tag.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct Tsid {
     /// The originating server.
     pub uuid: Uuid,
@@ -60,8 +58,7 @@ pub struct Tsid {
 }
 
 /// One transaction's global identifier.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct Gtid {
     /// Who and which tag.
     pub tsid: Tsid,
@@ -72,8 +69,7 @@ pub struct Gtid {
 /// A set of GTIDs.
 ///
 /// Its text is what MySQL prints as `@@gtid_executed`, on one line; it is stored as that text.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, SerializeDisplay, DeserializeFromStr)]
 pub struct GtidSet {
     /// No value is empty.
     by_tsid: BTreeMap<Tsid, Intervals>,

@@ -22,6 +22,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use uuid::Uuid;
 
 mod probe;
@@ -67,8 +68,7 @@ pub enum LayoutError {
 }
 
 /// A cluster's name: servers that share one GTID history. Cloning is cheap: each of very many files names its cluster.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct ClusterName(Arc<str>);
 
 impl ClusterName {
@@ -92,20 +92,6 @@ impl FromStr for ClusterName {
     }
 }
 
-impl TryFrom<String> for ClusterName {
-    type Error = LayoutError;
-
-    fn try_from(s: String) -> Result<Self, LayoutError> {
-        s.parse()
-    }
-}
-
-impl From<ClusterName> for String {
-    fn from(name: ClusterName) -> Self {
-        name.0.as_ref().to_owned()
-    }
-}
-
 impl fmt::Display for ClusterName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -113,8 +99,7 @@ impl fmt::Display for ClusterName {
 }
 
 /// The name of a base backup's record in the archive, unique in its cluster.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct BackupId(String);
 
 impl BackupId {
@@ -133,20 +118,6 @@ impl FromStr for BackupId {
             Ok(ClusterName(id)) => Ok(Self(id.as_ref().to_owned())),
             Err(_) => Err(LayoutError::Backup(s.to_owned())),
         }
-    }
-}
-
-impl TryFrom<String> for BackupId {
-    type Error = LayoutError;
-
-    fn try_from(s: String) -> Result<Self, LayoutError> {
-        s.parse()
-    }
-}
-
-impl From<BackupId> for String {
-    fn from(id: BackupId) -> Self {
-        id.0
     }
 }
 

@@ -29,6 +29,28 @@ pub struct StoredEntry {
     pub bytes: Bytes,
 }
 
+impl StoredEntry {
+    /// Compares what the entry says with itself.
+    ///
+    /// # Errors
+    /// When it contradicts itself.
+    pub fn check(&self) -> Result<(), EntryFault> {
+        let entry = &self.entry;
+        if !names_file(&entry.file_name, entry.sequence) {
+            return Err(EntryFault::FileName {
+                key: self.key.clone(),
+                file_name: entry.file_name.clone(),
+                sequence: entry.sequence,
+            });
+        }
+        if entry.object.key != entry.source.log_key(entry.sequence) {
+            let (key, named) = (self.key.clone(), entry.object.key.clone());
+            return Err(EntryFault::Object { key, named });
+        }
+        Ok(())
+    }
+}
+
 /// Compares each entry with the one before, within a range.
 ///
 /// What precedes the range is not looked at: a range that begins in the middle has no findings
@@ -194,18 +216,8 @@ impl ArchivedFile {
     /// # Errors
     /// When the entry contradicts itself.
     pub fn of(stored: &StoredEntry) -> Result<Self, EntryFault> {
+        stored.check()?;
         let entry = &stored.entry;
-        if !names_file(&entry.file_name, entry.sequence) {
-            return Err(EntryFault::FileName {
-                key: stored.key.clone(),
-                file_name: entry.file_name.clone(),
-                sequence: entry.sequence,
-            });
-        }
-        if entry.object.key != entry.source.log_key(entry.sequence) {
-            let (key, named) = (stored.key.clone(), entry.object.key.clone());
-            return Err(EntryFault::Object { key, named });
-        }
         Ok(Self {
             identity: entry.object_identity(),
             size: entry.binlog.size,

@@ -173,7 +173,7 @@ impl Planner<'_> {
         for source in sources {
             let mut stream = std::pin::pin!(entries::read(store, source, SequenceRange::default()));
             while let Some(stored) = stream.try_next().await? {
-                ArchivedFile::of(&stored)?;
+                stored.check()?;
                 timeline.push(&stored);
             }
         }

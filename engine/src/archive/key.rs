@@ -10,6 +10,7 @@ use std::str::FromStr;
 use data_encoding::BASE64;
 use gcm::{Cipher, NONCE_SIZE};
 use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use zeroize::Zeroizing;
 
 use super::{ArchiveError, ObjectIdentity, TAG_SIZE};
@@ -81,8 +82,7 @@ impl fmt::Debug for DataKey {
 }
 
 /// Names a key-encryption key, without a hint of what it is. Stored.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct KeyId(String);
 
 /// Text that is no key id.
@@ -107,20 +107,6 @@ impl FromStr for KeyId {
         } else {
             Err(KeyIdError(s.to_owned()))
         }
-    }
-}
-
-impl TryFrom<String> for KeyId {
-    type Error = KeyIdError;
-
-    fn try_from(s: String) -> Result<Self, KeyIdError> {
-        s.parse()
-    }
-}
-
-impl From<KeyId> for String {
-    fn from(id: KeyId) -> Self {
-        id.0
     }
 }
 

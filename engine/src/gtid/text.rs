@@ -237,24 +237,3 @@ impl fmt::Display for GtidSet {
         Ok(())
     }
 }
-
-/// Stored as text.
-macro_rules! stored_as_text {
-    ($($type:ty),*) => {$(
-        impl TryFrom<String> for $type {
-            type Error = GtidError;
-
-            fn try_from(s: String) -> Result<Self, GtidError> {
-                s.parse()
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(value: $type) -> Self {
-                value.to_string()
-            }
-        }
-    )*};
-}
-
-stored_as_text!(Tag, Tsid, Gtid, GtidSet);

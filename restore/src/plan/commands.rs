@@ -85,14 +85,17 @@ impl Commands {
         commands.stream = format!("{program} cat --plan {plan} | {MYSQLBINLOG}{skip} - | {MYSQL}");
         commands.fetch = format!("{program} fetch --plan {plan} --dir {dir}");
         let fetched = Fetched::below(&invocation.dir, files);
-        let runs: Vec<String> = invocations(files)
-            .iter()
-            .map(|files| replay(files, &skip, fetched))
-            .collect();
-        commands.replay = match runs.as_slice() {
-            [only] => format!("{only} | {MYSQL}"),
-            several => format!("{{ {}; }} | {MYSQL}", several.join(" && ")),
-        };
+        let runs = invocations(files);
+        let in_a_group = runs.len() > 1;
+        commands.replay.push_str(if in_a_group { "{ " } else { "" });
+        for (number, files) in runs.iter().enumerate() {
+            commands
+                .replay
+                .push_str(if number > 0 { " && " } else { "" });
+            push_replay(&mut commands.replay, files, &skip, fetched);
+        }
+        let end = if in_a_group { "; } | " } else { " | " };
+        commands.replay.extend([end, MYSQL]);
         commands
     }
 }
@@ -138,8 +141,8 @@ fn invocations(files: &[PlannedFile]) -> Vec<&[PlannedFile]> {
         .collect()
 }
 
-fn replay(files: &[PlannedFile], skip: &str, fetched: Fetched<'_>) -> String {
-    let mut command = format!("{MYSQLBINLOG}{skip}");
+fn push_replay(command: &mut String, files: &[PlannedFile], skip: &str, fetched: Fetched<'_>) {
+    command.extend([MYSQLBINLOG, skip]);
     if let Some(from) = files.first().and_then(|file| file.from) {
         command.push_str(" --start-position=");
         command.push_str(&from.to_string());
@@ -152,7 +155,6 @@ fn replay(files: &[PlannedFile], skip: &str, fetched: Fetched<'_>) -> String {
         command.push(' ');
         command.push_str(&quote_path(&fetched.path_of(file)));
     }
-    command
 }
 
 /// Where `fetch` puts the files of a plan: under their own names, in a folder of their source's if there

@@ -20,20 +20,27 @@ pub(super) struct Walk {
     prefix: String,
     start_after: Option<String>,
     /// The folders that we are in, outermost first. `None` before the first step and after an error.
-    open: Option<Vec<IntoIter<Name>>>,
+    open: Option<Vec<Folder>>,
     failed: bool,
 }
 
-/// A name in the tree: `key` of a file, or of a folder with a slash at its end. That slash makes the
-/// order of names the order of keys: `a-b` stands before `a/b`, but `a0` behind it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Name {
+/// A folder that we are in.
+#[derive(Debug)]
+struct Folder {
+    /// Its key: empty, or with a slash at its end.
     key: String,
+    /// Those in it that are still to come, ascending.
+    names: IntoIter<Name>,
 }
+
+/// The name of a file in a folder, or of a folder with a slash at its end. That slash makes the order of names the
+/// order of keys: `a-b` stands before `a/b`, but `a0` behind it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Name(Box<str>);
 
 impl Name {
     fn is_folder(&self) -> bool {
-        self.key.ends_with('/')
+        self.0.ends_with('/')
     }
 }
 
@@ -63,22 +70,23 @@ impl Walk {
         };
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => vec![self.names("").map_err(io(self.url()))?],
+            None => vec![self.folder(String::new()).map_err(io(self.url()))?],
         };
         while let Some(folder) = open.last_mut() {
-            let Some(name) = folder.next() else {
+            let Some(name) = folder.names.next() else {
                 open.pop();
                 continue;
             };
+            let key = format!("{}{}", folder.key, name.0);
             if name.is_folder() {
-                open.push(self.names(&name.key).map_err(io(self.url()))?);
+                open.push(self.folder(key).map_err(io(self.url()))?);
                 continue;
             }
-            match self.tree.root().join(&name.key).symlink_metadata() {
+            match self.tree.root().join(&key).symlink_metadata() {
                 Ok(metadata) => {
                     self.open = Some(open);
                     return Ok(Some(ListedObject {
-                        key: ObjectKey::from_listing(name.key),
+                        key: ObjectKey::from_listing(key),
                         size: metadata.len(),
                     }));
                 }
@@ -91,21 +99,28 @@ impl Walk {
         Ok(None)
     }
 
-    /// The names in `folder` that may lead to what is asked for, ascending.
-    fn names(&self, folder: &str) -> io::Result<IntoIter<Name>> {
-        let mut names = read_names(&self.tree, folder, |name| self.may_lead_on(name))?;
+    /// The folder at `key`, and the names in it that may lead to what is asked for.
+    fn folder(&self, key: String) -> io::Result<Folder> {
+        let mut full = key.clone();
+        let mut names = read_names(&self.tree, &key, |name| {
+            full.truncate(key.len());
+            full.push_str(&name.0);
+            self.may_lead_on(&full)
+        })?;
         names.sort_unstable();
-        Ok(names.into_iter())
+        let names = names.into_iter();
+        Ok(Folder { key, names })
     }
 
-    fn may_lead_on(&self, name: &Name) -> bool {
-        let key = name.key.as_str();
+    /// Whether what is asked for may be at or below this key.
+    fn may_lead_on(&self, key: &str) -> bool {
+        let is_folder = key.ends_with('/');
         let begins_right =
-            key.starts_with(&self.prefix) || (name.is_folder() && self.prefix.starts_with(key));
+            key.starts_with(&self.prefix) || (is_folder && self.prefix.starts_with(key));
         let is_behind = self
             .start_after
             .as_deref()
-            .is_none_or(|after| key > after || (name.is_folder() && after.starts_with(key)));
+            .is_none_or(|after| key > after || (is_folder && after.starts_with(key)));
         begins_right && is_behind
     }
 }
@@ -127,21 +142,26 @@ impl Iterator for Walk {
 pub(super) fn folders(tree: &Tree, prefix: &str) -> Result<Vec<String>, StoreError> {
     let folder = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
     // A prefix in mid-name narrows the names of its folder.
-    let wanted =
-        |name: &Name| name.is_folder() && name.key.starts_with(prefix) && name.key != prefix;
+    let narrowed = prefix.get(folder.len()..).unwrap_or_default();
+    let wanted = |name: &Name| name.is_folder() && name.0.starts_with(narrowed);
     let names = read_names(tree, folder, wanted).map_err(|source| StoreError::Io {
         operation: Operation::List,
         object: format!("{}/{prefix}", tree.url()),
         source,
     })?;
-    let mut folders: Vec<String> = names.into_iter().map(|name| name.key).collect();
+    let keys = names.iter().map(|name| format!("{folder}{}", name.0));
+    let mut folders: Vec<String> = keys.collect();
     folders.sort_unstable();
     Ok(folders)
 }
 
 /// The wanted names in `folder` (empty, or a key that ends in a slash), in no order. A folder that is not
 /// there has none.
-fn read_names(tree: &Tree, folder: &str, wanted: impl Fn(&Name) -> bool) -> io::Result<Vec<Name>> {
+fn read_names(
+    tree: &Tree,
+    folder: &str,
+    mut wanted: impl FnMut(&Name) -> bool,
+) -> io::Result<Vec<Name>> {
     let entries = match std::fs::read_dir(tree.root().join(folder)) {
         Ok(entries) => entries,
         Err(error)
@@ -156,7 +176,7 @@ fn read_names(tree: &Tree, folder: &str, wanted: impl Fn(&Name) -> bool) -> io::
     };
     let mut names = Vec::new();
     for entry in entries {
-        names.extend(name_of(folder, &entry?)?.filter(&wanted));
+        names.extend(name_of(folder, &entry?)?.filter(&mut wanted));
     }
     Ok(names)
 }
@@ -179,7 +199,5 @@ fn name_of(folder: &str, entry: &DirEntry) -> io::Result<Option<Name>> {
         (_, true) => "/",
         _ => return Ok(None),
     };
-    Ok(Some(Name {
-        key: format!("{folder}{name}{slash}"),
-    }))
+    Ok(Some(Name((name + slash).into())))
 }
