@@ -8,7 +8,9 @@ use serde_with::{DeserializeFromStr, SerializeDisplay};
 use sha2::Digest as _;
 
 /// A SHA-256 digest; its text is 64 lower-case hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr,
+)]
 pub struct Digest([u8; 32]);
 
 /// Text that is no digest.

@@ -64,13 +64,27 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] when the name is taken: both files are left as they were.
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => {}
-        // NFS and old kernels know no RENAME_NOREPLACE, but every one of them has hard links.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_then_unlink(from, to)?,
-        Err(error) => return Err(error.into()),
-    }
+    rename_unless_taken(from, to)?;
     sync_both(from, to)
+}
+
+/// The same where the old name is of no account: should it come back after a crash, it is swept. Only the new one is
+/// synced.
+///
+/// # Errors
+/// As [`rename_new`].
+pub fn move_new(from: &Path, to: &Path) -> io::Result<()> {
+    rename_unless_taken(from, to)?;
+    sync_parent(to)
+}
+
+fn rename_unless_taken(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // NFS and old kernels know no RENAME_NOREPLACE, but every one of them has hard links.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_then_unlink(from, to),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn link_then_unlink(from: &Path, to: &Path) -> io::Result<()> {

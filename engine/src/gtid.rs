@@ -37,7 +37,9 @@ pub const MAX_TAG_LEN: usize = 32;
 
 /// A tag of 1 to 32 characters `[a-z_][a-z0-9_]*` (TRAPS 8). Upper case is read as lower case, as
 /// the server does.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr,
+)]
 pub struct Tag(String);
 
 impl Tag {
@@ -49,7 +51,9 @@ impl Tag {
 
 /// MySQL's TSID: a server uuid and perhaps a tag. The order is the one in which MySQL prints them:
 /// by uuid, then the untagged one, then by tag.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr,
+)]
 pub struct Tsid {
     /// The originating server.
     pub uuid: Uuid,
@@ -58,7 +62,9 @@ pub struct Tsid {
 }
 
 /// One transaction's global identifier.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr,
+)]
 pub struct Gtid {
     /// Who and which tag.
     pub tsid: Tsid,

@@ -68,7 +68,9 @@ pub enum LayoutError {
 }
 
 /// A cluster's name: servers that share one GTID history. Cloning is cheap: each of very many files names its cluster.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr,
+)]
 pub struct ClusterName(Arc<str>);
 
 impl ClusterName {
@@ -99,7 +101,9 @@ impl fmt::Display for ClusterName {
 }
 
 /// The name of a base backup's record in the archive, unique in its cluster.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr,
+)]
 pub struct BackupId(String);
 
 impl BackupId {

@@ -160,6 +160,7 @@ impl Spool {
                 "link {}: {error} (fs.protected_hardlinks: run as the files' owner)",
                 file.display()
             ),
+            io::ErrorKind::TooManyLinks => format!("link {}: {error}", file.display()),
             _ => return Err(io_error("pin", file)(error)),
         };
         Ok(Pin::Impossible { reason })

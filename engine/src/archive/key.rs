@@ -82,7 +82,9 @@ impl fmt::Debug for DataKey {
 }
 
 /// Names a key-encryption key, without a hint of what it is. Stored.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr,
+)]
 pub struct KeyId(String);
 
 /// Text that is no key id.

@@ -24,7 +24,6 @@ use super::sealing::{Subject, blocking};
 use super::stop::unless;
 use super::{Pipeline, PipelineError};
 use crate::archive::ObjectFacts;
-use crate::digest::{Digest, Hasher};
 use crate::exit;
 use crate::layout::ObjectKey;
 use crate::ledger::{Commit, FileRow};
@@ -116,24 +115,22 @@ impl Pipeline {
         };
         let _room = unless(subject.stop, self.spool.admit(&need)).await??;
         let (key, facts) = (&entry.object.key, &entry.object.facts);
-        let object_sha256 =
-            unless(subject.stop, self.download(store, key, facts, subject)).await??;
+        unless(subject.stop, self.download(store, key, facts, subject)).await??;
         Ok(Sealed {
             sha256: entry.sha256,
             summary: entry.binlog,
             facts: entry.object.facts,
-            object_sha256,
         })
     }
 
-    /// Brings the object into the spool, if it is the one with these facts. Returns its SHA-256.
+    /// Brings the object into the spool, if it is the one with these facts.
     async fn download(
         &self,
         store: &dyn ObjectStore,
         key: &ObjectKey,
         facts: &ObjectFacts,
         subject: Subject<'_>,
-    ) -> Result<Digest, PipelineError> {
+    ) -> Result<(), PipelineError> {
         let path = self.spool.seal_path(subject.identity);
         let failed = |source| PipelineError::Spooled {
             path: path.clone(),
@@ -142,14 +139,13 @@ impl Pipeline {
         let unfinished = self.spool.unfinished(&subject.identity.source)?;
         let mut out = tokio::fs::File::from_std(unfinished.reopen().map_err(failed)?);
         let mut body = store.get(key, None).await?;
-        let (mut size, mut crc32c, mut hasher) = (0u64, 0u32, Hasher::default());
+        let (mut size, mut crc32c) = (0u64, 0u32);
         while let Some(bytes) = body.try_next().await? {
             size = size.saturating_add(bytes.len() as u64);
             if size > facts.size {
                 break;
             }
             crc32c = crc32c::crc32c_append(crc32c, &bytes);
-            hasher.update(&bytes);
             out.write_all(&bytes).await.map_err(failed)?;
         }
         if (size, crc32c) != (facts.size, facts.crc32c) {
@@ -161,6 +157,6 @@ impl Pipeline {
         out.flush().await.map_err(failed)?;
         let (spool, identity) = (self.spool.clone(), subject.identity.clone());
         blocking(move || spool.keep(&identity, unfinished)).await??;
-        Ok(hasher.finish())
+        Ok(())
     }
 }

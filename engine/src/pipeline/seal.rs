@@ -19,7 +19,7 @@ mod error;
 mod trial;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -56,8 +56,6 @@ pub struct Sealed {
     pub summary: Summary,
     /// Size, checksum, key and index digest of the object.
     pub facts: ObjectFacts,
-    /// SHA-256 of the object, by which the spooled one is known again.
-    pub object_sha256: Digest,
 }
 
 /// A file to be sealed.
@@ -91,7 +89,7 @@ impl Sealing {
             path: self.path.clone(),
             source,
         };
-        let out = Digesting::new(self.spool.unfinished(&self.identity.source)?);
+        let out = self.spool.unfinished(&self.identity.source)?;
         let writer = ObjectWriter::create(out, &self.identity, key, self.level).map_err(archive)?;
         let mut blocks = Blocks::new(writer);
         read_pieces(&mut file, &self.path, |piece| {
@@ -107,15 +105,13 @@ impl Sealing {
         if before != after || contents.summary.size != after.size {
             return Err(self.unstable(after));
         }
-        let (out, object_sha256) = contents.out.finish();
         failpoint!("before-keep");
-        self.spool.keep(&self.identity, out)?;
+        self.spool.keep(&self.identity, contents.out)?;
         failpoint!("kept");
         let sealed = Sealed {
             sha256: contents.sha256,
             summary: contents.summary,
             facts: contents.facts,
-            object_sha256,
         };
         Ok((sealed, after))
     }
@@ -143,35 +139,6 @@ pub fn look(path: &Path) -> Result<Fingerprint, SealError> {
         source,
     })?;
     Ok(Fingerprint::of(&metadata))
-}
-
-/// Takes the digest of what is written through it.
-struct Digesting<W> {
-    out: W,
-    hasher: Hasher,
-}
-
-impl<W> Digesting<W> {
-    fn new(out: W) -> Self {
-        let hasher = Hasher::default();
-        Self { out, hasher }
-    }
-
-    fn finish(self) -> (W, Digest) {
-        (self.out, self.hasher.finish())
-    }
-}
-
-impl<W: Write> Write for Digesting<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.hasher.update(bytes.get(..written).unwrap_or_default());
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }
 
 /// SHA-256 and fingerprint of the file at `path`, for comparing it with what is archived.

@@ -5,8 +5,8 @@
 //! already is not sealed again for another one (`recall`).
 //!
 //! # Invariants
-//! - A spooled object is used when its SHA-256 is the one recorded: what is uploaded is what was sealed, byte by
-//!   byte. Reading it costs what hashing costs, once for each job that did not seal the file itself.
+//! - A spooled object is used when size and CRC32C are those recorded, as a destination's are compared with them after
+//!   the upload: what is uploaded is what was sealed. Its blocks' tags vouch for more, to whoever reads it.
 //! - An object whose file has changed since is dropped and the file sealed again, as long as nothing of it is
 //!   anywhere. What is uploaded stays what is archived.
 //! - A full disk is waited out ([`Spool::admit`](crate::spool::Spool::admit)); it fails no attempt.
@@ -30,7 +30,6 @@ use super::seal::{self, SealError, Sealed, Sealing};
 use super::stop::unless;
 use super::{Pipeline, PipelineError};
 use crate::archive::ObjectIdentity;
-use crate::digest::{Digest, Hasher};
 use crate::failpoint::failpoint;
 use crate::ledger::{FileKey, FileRow, Fingerprint, Route, SealedPayload};
 use crate::queue::MAX_LANES;
@@ -110,8 +109,8 @@ impl Pipeline {
         path: &Path,
     ) -> Result<bool, PipelineError> {
         let object = self.spool.seal_path(subject.identity);
-        let expected = (sealed.facts.size, sealed.object_sha256);
-        let is_whole = blocking(move || digest_of(&object).is_ok_and(|found| found == expected));
+        let expected = (sealed.facts.size, sealed.facts.crc32c);
+        let is_whole = blocking(move || measure(&object).is_ok_and(|found| found == expected));
         if !unless(subject.stop, is_whole).await?? {
             return Ok(false);
         }
@@ -321,17 +320,16 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Size and SHA-256 of a spooled object.
-fn digest_of(path: &Path) -> io::Result<(u64, Digest)> {
+/// Size and CRC32C of a spooled object.
+fn measure(path: &Path) -> io::Result<(u64, u32)> {
     let mut file = std::fs::File::open(path)?;
-    let mut hasher = Hasher::default();
-    let mut size = 0_u64;
+    let (mut size, mut crc32c) = (0_u64, 0);
     let mut buffer = vec![0; READ_SIZE];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok((size, hasher.finish())),
+            Ok(0) => return Ok((size, crc32c)),
             Ok(read) => {
-                hasher.update(buffer.get(..read).unwrap_or_default());
+                crc32c = crc32c::crc32c_append(crc32c, buffer.get(..read).unwrap_or_default());
                 size = size.saturating_add(read as u64);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,10 +1,12 @@
 //! Objects as files: how they appear, are looked at and read. Blocking.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -18,16 +20,22 @@ use crate::store::{ObjectMeta, Operation, StoreError};
 /// Bytes that are read at a time.
 const READ_CHUNK: usize = 1 << 20;
 
+/// So many folders are known to be [settled](Tree::settled), before they are found out anew.
+const MAX_SETTLED: usize = 10_000;
+
 /// The directory that is the store.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: PathBuf,
     url: String,
+    /// Folders of which this process has synced all that are above them: they stay where they are.
+    settled: Mutex<HashSet<PathBuf>>,
 }
 
 impl Tree {
     pub(super) fn new(root: PathBuf, url: String) -> Self {
-        Self { root, url }
+        let settled = Mutex::default();
+        Self { root, url, settled }
     }
 
     pub(super) fn url(&self) -> &str {
@@ -89,8 +97,8 @@ impl Tree {
         let io = self.io(operation, key);
         let path = self.path_of(key);
         durable_fs::create_dir_all(durable_fs::parent_of(&path)).map_err(&io)?;
-        match durable_fs::rename_new(staged, &path) {
-            Ok(()) => self.sync_folders(&path).map_err(&io),
+        match durable_fs::move_new(staged, &path) {
+            Ok(()) => self.settle(durable_fs::parent_of(&path)).map_err(&io),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_object(&path) => {
                 // It may be our own, from before a crash: whoever takes it for that must find it
                 // after the next one too.
@@ -157,24 +165,34 @@ impl Tree {
     }
 
     fn sync_object(&self, path: &Path) -> io::Result<()> {
+        let folder = durable_fs::parent_of(path);
         let synced = File::open(path)?.sync_all();
-        let synced = synced.and_then(|()| self.sync_folders(path));
-        match synced {
+        let synced = synced.and_then(|()| durable_fs::sync_dir(folder));
+        match synced.and_then(|()| self.settle(folder)) {
             // Nothing on a read-only file system waits to be written.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
             result => result,
         }
     }
 
-    /// All folders from the object's up to the root: one of them may be new, and an earlier process
-    /// may have died before it was synced.
-    fn sync_folders(&self, path: &Path) -> io::Result<()> {
-        for folder in path.ancestors().skip(1) {
-            durable_fs::sync_dir(folder)?;
-            if folder == self.root {
+    /// Syncs the folders above `folder` up to the root, once: one of them may be new, and an earlier process may have
+    /// died before it was synced.
+    fn settle(&self, folder: &Path) -> io::Result<()> {
+        let settled = || self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if folder == self.root || settled().contains(folder) {
+            return Ok(());
+        }
+        for above in folder.ancestors().skip(1) {
+            durable_fs::sync_dir(above)?;
+            if above == self.root {
                 break;
             }
         }
+        let mut settled = settled();
+        if settled.len() >= MAX_SETTLED {
+            settled.clear();
+        }
+        settled.insert(folder.to_owned());
         Ok(())
     }
 }
