@@ -16,6 +16,7 @@
 mod endpoint;
 mod instruments;
 mod labels;
+mod parity;
 mod picture;
 mod server;
 
@@ -31,6 +32,7 @@ use self::labels::{Attempt, Destination, Made, Source};
 use crate::cloud::Lifetime;
 use crate::layout::SourceIdentity;
 use crate::ledger::Ledger;
+use crate::parity::verdict::Verdict;
 use crate::retry::RetryClass;
 
 /// As long as a picture of the ledger serves scrapes.
@@ -106,9 +108,24 @@ impl Meter {
 
     /// A data key was asked for, from a key file or a key service.
     pub fn data_key(&self, made: bool) {
+        self.count_data_key(if made { "made" } else { "failed" });
+    }
+
+    /// A data key's envelope was to be opened, by a key file or a key service.
+    pub fn opened_data_key(&self, opened: bool) {
+        self.count_data_key(if opened { "opened" } else { "unopened" });
+    }
+
+    fn count_data_key(&self, outcome: &'static str) {
         let Some(instruments) = &self.0 else { return };
-        let outcome = if made { "made" } else { "failed" };
         instruments.data_keys.get_or_create(&Made { outcome }).inc();
+    }
+
+    /// Parallel runs stand so now, by the names of their sources; those that are not named are over.
+    pub fn parity(&self, runs: &[(String, Verdict)]) {
+        let Some(instruments) = &self.0 else { return };
+        let runs = runs.iter().map(|(source, run)| (source.as_str(), run));
+        instruments.parity.show(runs);
     }
 
     /// A job's outcome was made durable.

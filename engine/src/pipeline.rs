@@ -168,6 +168,7 @@ impl Pipeline {
             keyring: &self.keyring,
             stop,
             uploads: &self.uploads,
+            meter: &self.meter,
             clock: self.clock.as_ref(),
         };
         let tried_before = origin == Origin::Spool || run.attempt() > 1;

@@ -6,12 +6,15 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 
-use crate::harness::{free_port, lab_program};
-use crate::running::{Daemon, wait_until, watermark};
-use crate::workspace::Workspace;
+use engine::digest::Digest;
 
-/// Shown only of credentials that expire, which folders and key files do not have, and of sources that name a server.
-const OF_OTHERS: [&str; 2] = ["credentials_", "server_"];
+use crate::harness::{free_port, lab_program};
+use crate::running::{Daemon, names, wait_until, watermark, write_index};
+use crate::workspace::{Workspace, code, stderr};
+
+/// Shown only of credentials that expire, which folders and key files do not have, of sources that name a server, and of
+/// parallel runs.
+const OF_OTHERS: [&str; 3] = ["credentials_", "server_", "parity_"];
 
 /// Status and body.
 pub(crate) fn get(port: u16, path: &str) -> Option<(u16, String)> {
@@ -209,5 +212,49 @@ fn every_alert_has_its_section_in_the_operations_document() {
         assert!(document.contains(&format!("\n### {alert}\n")), "{alert}");
         let anchor = format!("deploy/OPERATIONS.md#{}\n", alert.to_lowercase());
         assert!(rules.contains(&anchor), "{alert}");
+    }
+}
+
+/// Followed by the daemon, and told without anybody asking for the report.
+#[test]
+fn a_parallel_run_is_among_the_metrics() {
+    let workspace = Workspace::of_fixture("binlog/mysql-9.7");
+    let port = listen(&workspace);
+    write_index(&workspace.datadir(), &names(1..=4));
+    assert_eq!(code(&workspace.run_once()), 0);
+    let sums = workspace.path().join("SHA256SUMS");
+    fs::write(&sums, "").unwrap();
+    let mut start = workspace.gtide();
+    start.args(["parity", "start", "--grace", "1h", "--manifest"]);
+    let begun = start.arg(&sums).output().unwrap();
+    assert_eq!(code(&begun), 0, "{}", stderr(&begun));
+    write_index(&workspace.datadir(), &names(1..=7));
+    assert_eq!(code(&workspace.run_once()), 0);
+    let sum = |number: u64| {
+        let name = format!("binlog.{number:06}");
+        let digest = Digest::of(&fs::read(workspace.datadir().join(&name)).unwrap());
+        format!("{digest}  {name}\n")
+    };
+    let wrong = format!("{}  binlog.000006\n", "0".repeat(64));
+    fs::write(&sums, sum(4) + &sum(5) + &wrong).unwrap();
+
+    let daemon = Daemon::start(&workspace, "daemon.log");
+    daemon.wait_until("no parity", || {
+        get(port, "/metrics").is_some()
+            && value(&samples(port), &["parity_verdict", "no-parity"]) == Some(1.0)
+    });
+    let shown = samples(port);
+    for (words, expected) in [
+        (["parity_verdict", "\"parity\""], 0.0),
+        (["parity_verdict", "not-yet"], 0.0),
+        (["parity_files", "\"matched\""], 2.0),
+        (["parity_files", "mismatched"], 1.0),
+        (["parity_files", "only-cron"], 0.0),
+    ] {
+        assert_eq!(
+            value(&shown, &words),
+            Some(expected),
+            "{words:?}: {shown:?}"
+        );
     }
 }

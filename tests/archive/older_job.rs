@@ -4,9 +4,14 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
+use engine::digest::Digest;
+use engine::layout::ObjectKey;
+use engine::store::{ObjectStore, StoreConfig};
 use serde_json::Value;
 
+use crate::harness::SeaweedFs;
 use crate::running::{names, write_index};
 use crate::workspace::{Workspace, code, fixture, json, stderr};
 
@@ -221,5 +226,133 @@ fn what_cannot_be_meant_is_refused() {
         stderr(&twice).contains("are both number"),
         "{}",
         stderr(&twice)
+    );
+}
+
+/// The older job keeps its files and its sums in a bucket of the same service as the archive's.
+struct Bucket {
+    _seaweed: SeaweedFs,
+    store: Arc<dyn ObjectStore>,
+    runtime: tokio::runtime::Runtime,
+    workspace: Workspace,
+}
+
+impl Bucket {
+    const ROOT: &str = "s3://archive/";
+
+    /// gtide has archived the files from the fourth on.
+    fn new() -> Self {
+        let seaweed = SeaweedFs::start();
+        assert_eq!(Self::ROOT, format!("s3://{}/", SeaweedFs::BUCKET));
+        let workspace = Workspace::empty();
+        for name in names(1..=14) {
+            let from = fixture("binlog/mysql-9.7").join(&name);
+            fs::copy(from, workspace.datadir().join(&name)).unwrap();
+        }
+        let auto_cnf = fixture("binlog/mysql-9.7/auto.cnf");
+        fs::copy(auto_cnf, workspace.datadir().join("auto.cnf")).unwrap();
+        write_index(&workspace.datadir(), &names(4..=14));
+        let destination = format!("{}it", Self::ROOT);
+        let index = workspace.datadir().join("binlog.index");
+        workspace.init(&index, &["--destination", &destination]);
+        let credentials = format!("file:{}", seaweed.credentials_file().display());
+        workspace.edit(
+            "#endpoint = \"https://s3.example.net\"",
+            &format!("endpoint = \"{}\"", seaweed.endpoint()),
+        );
+        workspace.edit(
+            "#credentials = \"file:/etc/gtide/credentials\"",
+            &format!("credentials = \"{credentials}\""),
+        );
+        assert_eq!(code(&workspace.run_once()), 0);
+        let store = engine::store::connect(&StoreConfig {
+            url: Self::ROOT.to_owned(),
+            endpoint: Some(seaweed.endpoint()),
+            credentials: Some(credentials),
+            ..StoreConfig::default()
+        });
+        Self {
+            _seaweed: seaweed,
+            store: store.unwrap(),
+            runtime: tokio::runtime::Runtime::new().unwrap(),
+            workspace,
+        }
+    }
+
+    fn put(&self, name: &str, body: Vec<u8>) {
+        let key = ObjectKey::from_listing(format!("cron/{name}"));
+        let put = self.store.put_if_absent(&key, body.into());
+        self.runtime.block_on(put).unwrap();
+    }
+
+    fn gtide(&self, args: &[&str]) -> Output {
+        let mut gtide = self.workspace.gtide();
+        gtide
+            .args(args)
+            .args(["--format", "json"])
+            .output()
+            .unwrap()
+    }
+}
+
+fn original(number: u64) -> Vec<u8> {
+    let name = format!("binlog.{number:06}");
+    fs::read(fixture("binlog/mysql-9.7").join(name)).unwrap()
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn what_lies_in_a_bucket_is_adopted_as_from_a_folder() {
+    let bucket = Bucket::new();
+    for number in 1..=3 {
+        bucket.put(&format!("binlog.{number:06}.gz"), gzip(&original(number)));
+    }
+    let place = format!("{}cron/binlog.*", Bucket::ROOT);
+    let output = bucket.gtide(&["adopt", "--from", &place]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(counts(&json(&output)), [3, 3, 0]);
+    assert_eq!(code(&bucket.workspace.verify()), 0);
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn sums_in_a_bucket_are_compared_as_those_in_a_folder() {
+    let bucket = Bucket::new();
+    let place = format!("{}cron/*.sha256", Bucket::ROOT);
+    bucket.put("0.sha256", Vec::new());
+    let start = ["parity", "start", "--window", "0s", "--grace", "1h"];
+    let begun = bucket.gtide(&[&start[..], &["--manifest", &place]].concat());
+    assert_eq!(code(&begun), 0, "{}", stderr(&begun));
+
+    let packed = gzip(&original(5));
+    let digest = Digest::of(&packed);
+    bucket.put("binlog.000005.gz", packed);
+    bucket.put(
+        "5.sha256",
+        format!("{digest}  binlog.000005.gz\n").into_bytes(),
+    );
+    let report = bucket.gtide(&["parity", "report"]);
+    assert_eq!(json(&report)["verdict"], "parity", "{}", stderr(&report));
+    assert_eq!(json(&report)["matched"], 1);
+
+    let half = original(6);
+    let half = gzip(&half[..half.len() - 40]);
+    let digest = Digest::of(&half);
+    bucket.put("binlog.000006.gz", half);
+    bucket.put(
+        "6.sha256",
+        format!("SHA256 (binlog.000006.gz) = {digest}\n").into_bytes(),
+    );
+    let report = bucket.gtide(&["parity", "report"]);
+    assert_eq!(code(&report), 5, "{}", stderr(&report));
+    let report = json(&report);
+    assert_eq!(
+        (&report["matched"], &report["mismatched"]),
+        (&1.into(), &1.into())
+    );
+    let reasons = report["reasons"].to_string();
+    assert!(
+        reasons.contains("before the server had closed the file"),
+        "{reasons}"
     );
 }

@@ -10,6 +10,7 @@ use super::labels::{
     Account, Attempt, Build, Counters, Counts, Destination, Durations, Jobs, Made, Route, Seconds,
     Source, Unlabelled,
 };
+use super::parity::Parity;
 use super::server::Servers;
 
 /// What all names begin with.
@@ -29,6 +30,7 @@ pub(super) struct Instruments {
     pub(super) seal_duration: Durations<Source>,
     pub(super) data_keys: Counters<Made>,
     pub(super) acknowledge_duration: Histogram,
+    pub(super) parity: Parity,
     // Looked at when asked for.
     pub(super) ledger_up: Gauge,
     pub(super) ledger_read: Gauge<f64, AtomicU64>,
@@ -137,7 +139,7 @@ impl Instruments {
             data_keys: add(
                 r,
                 "data_keys",
-                "Data keys that were asked for, of a key file or a key service",
+                "Data keys that were made or opened, by a key file or a key service",
                 Counters::default(),
             ),
             acknowledge_duration: add(
@@ -146,6 +148,7 @@ impl Instruments {
                 "Making a job's outcome durable in the database",
                 short(),
             ),
+            parity: Parity::new(r),
             ledger_up: add(
                 r,
                 "ledger_up",
@@ -364,6 +367,12 @@ mod tests {
         i.sealed_output_bytes.get_or_create(&from).inc();
         i.seal_duration.get_or_create(&from).observe(1.0);
         i.data_keys.get_or_create(&Made { outcome: "made" }).inc();
+        let verdict = serde_json::json!({
+            "verdict": "parity", "reasons": [], "hours_left": 0.0, "matched": 1, "late": 0, "pending": 0,
+            "mismatched": 0, "only_cron": 0, "only_gtide": 0,
+        });
+        let verdict = serde_json::from_value(verdict).unwrap();
+        i.parity.show([("db1", &verdict)].into_iter());
         i.source_owned.get_or_create(&from).set(1);
         i.newest_sequence.get_or_create(&from).set(1);
         let lane = Jobs {

@@ -56,6 +56,18 @@ pub(super) struct Made {
     pub(super) outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Judged {
+    pub(super) source: String,
+    pub(super) verdict: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Standings {
+    pub(super) source: String,
+    pub(super) standing: &'static str,
+}
+
 /// A replication channel of a source's server; empty for the default one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Channel {

@@ -47,6 +47,7 @@ use crate::failpoint::failpoint;
 use crate::keyring::Keyring;
 use crate::layout::ObjectKey;
 use crate::ledger::{DestinationId, FileKey, Ledger, Route};
+use crate::metrics::Meter;
 use crate::store::{ObjectMeta, ObjectStore, Part, PartReceipt, StoreError, UploadFacts, UploadId};
 
 use super::PipelineError;
@@ -90,6 +91,8 @@ pub struct Upload<'a> {
     pub stop: &'a CancellationToken,
     /// Where its parts are counted.
     pub uploads: &'a Uploads,
+    /// Where opened data keys are counted.
+    pub meter: &'a Meter,
     /// What time it is.
     pub clock: &'a dyn Clock,
 }

@@ -64,6 +64,7 @@ impl Upload<'_> {
         let (key_id, wrapped_key) = (header.key_id().clone(), header.wrapped_key().clone());
         let data_keys = DataKeys::new(Arc::clone(self.store), Arc::clone(self.keyring));
         let data_key = data_keys.open(&key_id, &wrapped_key, self.identity).await;
+        self.meter.opened_data_key(data_key.is_ok());
         let data_key = data_key.map_err(|error| match error {
             DataKeyError::Keyring(error) => PipelineError::from(error),
             DataKeyError::Store(error) => error.into(),
