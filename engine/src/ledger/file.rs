@@ -510,6 +510,38 @@ impl Ledger {
             .transpose()
     }
 
+    /// Sizes of the files between these two, both excluded, of which no sealed object is known: at most `limit`, the
+    /// last ones first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`], [`LedgerError::Damaged`].
+    pub async fn unsealed_sizes(
+        &self,
+        after: Option<Sequence>,
+        before: FileKey,
+        limit: u32,
+    ) -> Result<Vec<u64>, LedgerError> {
+        let sizes: Vec<i64> = on!(self, |db| {
+            sqlx::query_scalar(
+                "SELECT size FROM files WHERE source = $1 AND sequence > $2 AND sequence < $3
+                   AND NOT EXISTS (SELECT 1 FROM sealed
+                     WHERE sealed.source = files.source AND sealed.sequence = files.sequence)
+                 ORDER BY sequence DESC LIMIT $4",
+            )
+            .bind(before.source.stored())
+            .bind(after.map_or(0, |after| stored(after.0)))
+            .bind(stored(before.sequence.0))
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await
+        })
+        .map_err(LedgerError::database("look for the files before"))?;
+        sizes
+            .into_iter()
+            .map(|size| unsigned(size, "a size"))
+            .collect()
+    }
+
     /// Records a file's fingerprint and size as they are now, after a check of its content.
     ///
     /// # Errors

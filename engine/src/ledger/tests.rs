@@ -274,6 +274,7 @@ on_both![
     ids_are_stable_and_names_follow_the_configuration,
     a_file_is_recorded_once_and_keeps_all_bits_of_its_fingerprint,
     the_file_before_is_the_one_before_by_number,
+    files_that_are_not_sealed_are_found_between_two_others,
     an_upload_is_remembered_until_its_file_is_committed,
     a_commit_is_never_replaced_by_another_content,
     a_dropped_transaction_never_happened,
@@ -459,6 +460,24 @@ async fn the_file_before_is_the_one_before_by_number(bench: Bench) {
         let found = bench.ledger.previous_file(bench.key(sequence)).await;
         assert_eq!(found.unwrap(), previous.map(Sequence));
     }
+}
+
+async fn files_that_are_not_sealed_are_found_between_two_others(bench: Bench) {
+    for sequence in [1, 2, 3, 5, 7] {
+        bench.discover(sequence).await;
+    }
+    let payload = SealedPayload("{}".to_owned());
+    let sealed = bench.ledger.record_sealed(bench.key(3), &payload);
+    sealed.await.unwrap();
+    let found = async |after: Option<u64>, before, limit| {
+        let (after, before) = (after.map(Sequence), bench.key(before));
+        let sizes = bench.ledger.unsealed_sizes(after, before, limit).await;
+        sizes.unwrap().len()
+    };
+    assert_eq!(found(None, 7, 9).await, 3);
+    assert_eq!(found(None, 7, 2).await, 2);
+    assert_eq!(found(Some(1), 7, 9).await, 2);
+    assert_eq!(found(Some(2), 5, 9).await, 0);
 }
 
 async fn an_upload_is_remembered_until_its_file_is_committed(bench: Bench) {

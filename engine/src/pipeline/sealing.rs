@@ -253,21 +253,8 @@ impl Pipeline {
         } = subject.route;
         let head = self.ledger.chain_head(source, destination).await?;
         let head = head.map(|head| head.sequence);
-        let mut sizes = Vec::new();
-        let mut at = subject.file;
-        for _ in 0..MAX_LANES {
-            let previous = self.ledger.previous_file(at).await?;
-            let Some(previous) = previous.filter(|&previous| Some(previous) > head) else {
-                break;
-            };
-            at.sequence = previous;
-            if let Some(file) = self.ledger.file(at).await?
-                && file.sealed.is_none()
-            {
-                sizes.push(file.size);
-            }
-        }
-        Ok(sizes)
+        let sizes = self.ledger.unsealed_sizes(head, subject.file, MAX_LANES);
+        Ok(sizes.await?)
     }
 }
 
