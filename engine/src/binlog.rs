@@ -14,13 +14,16 @@
 //! # Limits
 //! Only events that are interpreted are buffered, up to [`scanner::MAX_SMALL_EVENT`] or, for the one
 //! `PREVIOUS_GTIDS` event, [`scanner::MAX_PREVIOUS_GTIDS`]; rows of any size are streamed through their
-//! CRC. What events change is listed for who asks ([`changes`]).
+//! CRC. What events change is listed for who asks ([`changes`]). Who hands events on as they are takes them from
+//! [`passing`], and makes others of its own with [`artificial`].
 
+pub mod artificial;
 pub mod changes;
 mod contents;
 mod event;
 mod fields;
 pub mod index;
+pub mod passing;
 pub mod scanner;
 mod tagged;
 mod transaction;

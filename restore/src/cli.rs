@@ -7,6 +7,7 @@ mod inspect;
 mod plan;
 mod read_back;
 mod rehearse;
+mod serve;
 mod session;
 
 use anyhow::Context;
@@ -83,6 +84,7 @@ async fn dispatch(global: &Global, command: &Command) -> anyhow::Result<Exit> {
         Command::Plan(planned) => session.plan(planned).await,
         Command::Cat(wanted) => session.cat(&wanted.selected).await,
         Command::Fetch { dir, wanted } => session.fetch(&wanted.selected, dir).await,
+        Command::Serve(serving) => session.serve(serving).await,
         Command::Apply(applied) => session.apply(applied).await,
         Command::Rehearse(rehearsal) => session.rehearse(rehearsal).await,
         Command::Find(arguments) => session.find(arguments).await,

@@ -9,7 +9,7 @@
 //! | [`destination`] [`entries`] [`object`] [`ranged`] [`part`] | what a destination holds; entries and files read back, proved |
 //! | [`locate`] [`planning`] | the cuts that a plan asks for, found in few blocks |
 //! | [`server`] | a MySQL server to restore into, asked through `mysql` |
-//! | [`ls`] [`mod@cat`] [`fetch`] [`apply`] [`rehearse`] [`find`] [`verify`] | one command each |
+//! | [`ls`] [`mod@cat`] [`fetch`] [`apply`] [`rehearse`] [`find`] [`verify`] [`serve`] | one command each |
 //! | [`output`] [`progress`] [`cli`] | stdout is data, stderr the rest; REPORTS.md has the JSON |
 
 pub mod apply;
@@ -35,6 +35,7 @@ pub mod range;
 pub mod ranged;
 pub mod rehearse;
 pub mod selection;
+pub mod serve;
 pub mod server;
 pub mod source;
 pub mod survey;

@@ -14,7 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::destination::Destination;
 use crate::entries::{self, ENTRIES_IN_FLIGHT, EntryError};
-use crate::history::{ArchivedFile, EntryFault};
+use crate::history::{ArchivedFile, EntryFault, StoredEntry};
 use crate::locate::{self, LocateError};
 use crate::object::{Archive, ReadError};
 use crate::part::{Part, Step};
@@ -349,27 +349,54 @@ impl Planner<'_> {
             .map(|planned| async move {
                 let key = planned.source.manifest_key(planned.sequence);
                 let stored = entries::read_one(store, key.clone()).await?;
-                let file = ArchivedFile::of(&stored)?;
-                if file.sha256 != planned.sha256 {
+                let mut step = step(stored)?;
+                if step.part.file.sha256 != planned.sha256 {
                     return Err(SavedPlanError::Changed { key }.into());
                 }
-                let binlog = stored.entry.binlog;
-                Ok(Step {
-                    part: Part {
-                        file,
-                        from: planned.from,
-                        to: planned.to,
-                    },
-                    adds: binlog.added_gtids,
-                    anonymous: binlog.anonymous_transactions > 0,
-                    server_id: binlog.server_id,
-                    server_version: binlog.server_version,
-                })
+                (step.part.from, step.part.to) = (planned.from, planned.to);
+                Ok(step)
             })
             .buffered(ENTRIES_IN_FLIGHT)
             .try_collect()
             .await
     }
+
+    /// The whole files of a range, in order, and what was executed before the first of them.
+    ///
+    /// # Errors
+    /// When an entry cannot be read.
+    pub async fn steps_of_files(
+        &self,
+        files: &[ArchivedFile],
+    ) -> Result<(GtidSet, Vec<Step>), PlanningError> {
+        let store = self.destination.store().as_ref();
+        let read = |file: &ArchivedFile| {
+            let identity = &file.identity;
+            entries::read_one(store, identity.source.manifest_key(identity.sequence))
+        };
+        let before = match files.first() {
+            Some(first) => read(first).await?.entry.binlog.previous_gtids,
+            None => GtidSet::new(),
+        };
+        let steps = futures::stream::iter(files)
+            .map(|file| async move { step(read(file).await?) })
+            .buffered(ENTRIES_IN_FLIGHT)
+            .try_collect();
+        Ok((before, steps.await?))
+    }
+}
+
+/// A whole file, as its entry describes it.
+fn step(stored: StoredEntry) -> Result<Step, PlanningError> {
+    let file = ArchivedFile::of(&stored)?;
+    let binlog = stored.entry.binlog;
+    Ok(Step {
+        part: Part::whole(file),
+        adds: binlog.added_gtids,
+        anonymous: binlog.anonymous_transactions > 0,
+        server_id: binlog.server_id,
+        server_version: binlog.server_version,
+    })
 }
 
 /// Of files of one source that follow each other, those whose objects are not there as their entries say.

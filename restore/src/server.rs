@@ -197,6 +197,11 @@ impl Server {
     }
 }
 
+/// Text as a literal of SQL.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
 /// The client's batch output: a line of names, then a line for each row, fields between tabs.
 fn rows(text: &str) -> Vec<Row> {
     let mut lines = text.lines();

@@ -27,5 +27,7 @@ mod rehearse;
 mod rollups;
 mod round_trip;
 mod second;
+mod serve;
+mod serving;
 mod tutorial;
 mod workload;

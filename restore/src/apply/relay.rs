@@ -26,7 +26,7 @@ use super::{LOOK_EVERY, Stopped, Task, check};
 use crate::object::Archive;
 use crate::part::Part;
 use crate::progress::Progress;
-use crate::server::{MYSQL, Row, Server};
+use crate::server::{MYSQL, Row, Server, quoted};
 
 /// The replication channel.
 pub(super) const CHANNEL: &str = "gtide";
@@ -175,13 +175,10 @@ impl Channel<'_> {
     /// Makes the channel at the first file, and starts its applier.
     async fn start(&self, logs: &RelayLogs, wanted: &GtidSet) -> Result<(), Stopped> {
         let first = logs.log(1);
-        let first = first
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .replace('\'', "''");
+        let first = first.file_name().unwrap_or_default().to_string_lossy();
+        let first = quoted(&first);
         let make = format!(
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{CHANNEL}', RELAY_LOG_FILE = '{first}', RELAY_LOG_POS = 4 \
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{CHANNEL}', RELAY_LOG_FILE = {first}, RELAY_LOG_POS = 4 \
              FOR CHANNEL '{CHANNEL}'"
         );
         self.ask(&make).await?;

@@ -1,5 +1,6 @@
 //! The arguments of `gtide-restore`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -18,6 +19,7 @@ use crate::apply::Via;
 use crate::apply::check::ACCEPTABLE;
 use crate::find::sought::TableName;
 use crate::range::SequenceRange;
+use crate::serve::{SERVER_ID, USER};
 use crate::server::{Address, Server};
 use crate::source::SourceName;
 use crate::target::Target;
@@ -62,6 +64,8 @@ pub(super) enum Command {
         #[command(flatten)]
         wanted: Wanted,
     },
+    /// Serve binary logs as a source of replication, to replicas and to `mysqlbinlog --read-from-remote-server`
+    Serve(Serving),
     /// Run a saved plan on a server: checked before and afterwards, and resumable
     Apply(Applied),
     /// Restore to a moment on a server of its own, compare, and remove it: a drill for every night
@@ -77,6 +81,7 @@ impl Command {
     pub(super) fn saved_plan(&self) -> Option<&Path> {
         match self {
             Self::Cat(wanted) | Self::Fetch { wanted, .. } => wanted.plan.as_deref(),
+            Self::Serve(serving) => serving.wanted.plan.as_deref(),
             Self::Apply(applied) => Some(&applied.plan),
             Self::Ls { .. }
             | Self::Plan(_)
@@ -116,6 +121,25 @@ pub(super) struct Wanted {
     /// What a saved plan wants
     #[arg(long, value_name = "FILE", conflicts_with_all = ["from_seq", "to_seq", "accept_damage"])]
     pub(super) plan: Option<PathBuf>,
+}
+
+/// What to serve, and to whom.
+#[derive(Debug, Args)]
+pub(super) struct Serving {
+    #[command(flatten)]
+    pub(super) wanted: Wanted,
+    /// Where to listen; who connects from another machine must use TLS
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3307")]
+    pub(super) listen: SocketAddr,
+    /// The user that clients log in as
+    #[arg(long, value_name = "NAME", default_value = USER)]
+    pub(super) user: String,
+    /// A file with the password [default: one is made for this run, and printed]
+    #[arg(long, value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    /// The `server_id` to be; no replica may have it
+    #[arg(long, value_name = "N", default_value_t = SERVER_ID, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) server_id: u32,
 }
 
 /// How clients log in.

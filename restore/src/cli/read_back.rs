@@ -85,7 +85,7 @@ impl Session<'_> {
 
     /// The files of one source that the command line names, after everything that the manifest can
     /// tell was checked.
-    async fn select(&self, selected: &Selected) -> anyhow::Result<Selection> {
+    pub(super) async fn select(&self, selected: &Selected) -> anyhow::Result<Selection> {
         let range = selected.range.range()?;
         let source = self.only_source().await?;
         let mut selector = Selector::new(source.clone(), range, selected.accept_damage);

@@ -1,0 +1,259 @@
+//! One dump: the events of the offer's files, from where a client wants them, as a source of replication sends them.
+//!
+//! After the server's `sql/rpl_binlog_sender.cc`: before each file an artificial Rotate event that names it; the
+//! file's events as they are, with their checksums; of transactions that the client has nothing, and behind them a
+//! heartbeat with the position; at the end heartbeats, or for who does not wait an EOF packet.
+//!
+//! # Invariants
+//! - An event is sent whole or the connection ends: what was sent before an error is a true beginning.
+//! - What a client lacks and cannot get is refused by name before the first event.
+//!
+//! # Limits
+//! Two parts are open, the one that is sent and the next one, of each
+//! [`PREFETCHED_BLOCKS`](crate::object::PREFETCHED_BLOCKS) blocks. Of files beyond 4 GiB no heartbeat tells a
+//! position: theirs has 32 bits.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine::binlog::passing::{self, EventHead, Kind};
+use engine::binlog::{ChecksumAlgorithm, artificial};
+use engine::gtid::GtidSet;
+
+use super::answer::{EOF, Refusal};
+use super::begin::Begin;
+use super::events::{Events, EventsError};
+use super::offer::Offer;
+use super::packet::Packets;
+use crate::part::Part;
+
+/// Before each event: all is well.
+const EVENT_FOLLOWS: [u8; 1] = [0];
+
+/// How long who wants no heartbeats is waited for before it is looked whether it is still there.
+const QUIET: Duration = Duration::from_mins(1);
+
+/// What the client wants of a dump.
+#[derive(Debug, Clone)]
+pub(super) struct Wishes {
+    /// The checksum that it says it understands.
+    pub(super) checksum: Option<ChecksumAlgorithm>,
+    /// How often it wants to hear that nothing happened.
+    pub(super) heartbeat: Option<Duration>,
+    /// It ends with what there is.
+    pub(super) non_block: bool,
+}
+
+/// Why a dump ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DumpError {
+    /// The client is told, and stops.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    /// The client is not told, and may come again.
+    #[error("{0}")]
+    Broken(String),
+    /// The client left.
+    #[error(transparent)]
+    Connection(#[from] io::Error),
+}
+
+/// A dump under way.
+pub(super) struct Dump<'a> {
+    offer: &'a Offer,
+    packets: &'a mut Packets,
+    wishes: Wishes,
+    begin: Begin,
+    /// The checksum of what is sent now.
+    checksum: ChecksumAlgorithm,
+    /// The transaction that is read is left out.
+    leaves_out: bool,
+    /// Where the last transaction ends that was left out, if nothing was sent since.
+    left_out_to: Option<u32>,
+    /// Offset behind the last event.
+    position: u32,
+}
+
+impl<'a> Dump<'a> {
+    pub(super) fn new(
+        offer: &'a Offer,
+        packets: &'a mut Packets,
+        wishes: Wishes,
+        begin: Begin,
+    ) -> Self {
+        Self {
+            checksum: wishes.checksum.unwrap_or(ChecksumAlgorithm::None),
+            offer,
+            packets,
+            wishes,
+            begin,
+            leaves_out: false,
+            left_out_to: None,
+            position: 0,
+        }
+    }
+
+    /// Sends it all, and then waits until the client leaves, if it waits.
+    pub(super) async fn run(mut self) -> Result<(), DumpError> {
+        let steps = self.begin.steps(&self.offer.steps);
+        let mut following = steps.first().map(|step| self.offer.read(&step.part));
+        for (number, step) in steps.iter().enumerate() {
+            let Some(blocks) = following.take() else {
+                break;
+            };
+            let next = steps.get(number + 1);
+            following = next.map(|next| self.offer.read(&next.part));
+            let events = Events::new(step.part.file.file_name(), blocks);
+            self.send_part(&step.part, events).await?;
+        }
+        if self.wishes.non_block {
+            self.packets.write(&EOF).await?;
+            return Ok(self.packets.flush().await?);
+        }
+        self.packets.flush().await?;
+        self.wait(steps.last().map(|step| &step.part)).await
+    }
+
+    /// Nothing more will come: the client hears from time to time that the connection lives.
+    async fn wait(&mut self, last: Option<&Part>) -> Result<(), DumpError> {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(self.wishes.heartbeat.unwrap_or(QUIET)) => {}
+                () = self.packets.left() => return Ok(()),
+            }
+            if let (Some(part), Some(_)) = (last, self.wishes.heartbeat) {
+                self.heartbeat(part, self.position).await?;
+                self.packets.flush().await?;
+            }
+        }
+    }
+
+    async fn send_part(&mut self, part: &Part, mut events: Events) -> Result<(), DumpError> {
+        let position = part.from.unwrap_or(engine::binlog::MAGIC.len() as u64);
+        let (server_id, name) = (self.offer.server_id, part.file.file_name());
+        let rotate = artificial::rotate(server_id, name, position, self.checksum);
+        self.send_made(&rotate).await?;
+        self.leaves_out = false;
+        loop {
+            let piece = events.next().await;
+            let Some(piece) = piece.map_err(EventsError::between_events)? else {
+                break;
+            };
+            // Whoever took an event took all of its pieces.
+            let Some(head) = piece.begins else { continue };
+            let seen = self.look(part, head, piece.bytes, &events)?;
+            self.position = head.end;
+            match seen {
+                Some(bytes) => self.send(part, head, &bytes, &mut events).await?,
+                None => self.left_out_to = self.leaves_out.then_some(head.end),
+            }
+        }
+        match self.left_out_to.take() {
+            Some(position) => self.heartbeat(part, position).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What is sent of the first bytes of an event; none when it is left out.
+    fn look(
+        &mut self,
+        part: &Part,
+        head: EventHead,
+        bytes: Bytes,
+        events: &Events,
+    ) -> Result<Option<Bytes>, DumpError> {
+        let misread = |error| events.misframed(error).between_events();
+        match head.kind {
+            Kind::FormatDescription => {
+                self.checksum = passing::checksum_algorithm(&bytes).map_err(misread)?;
+                self.judge_checksum()?;
+                return Ok(Some(if part.from.is_some() {
+                    artificial::without_beginning(&bytes).into()
+                } else {
+                    artificial::without_in_use(bytes.into()).into()
+                }));
+            }
+            // It is of the file's beginning.
+            Kind::PreviousGtids if part.from.is_some() => return Ok(None),
+            Kind::Gtid if !self.begin.executed.is_empty() => {
+                let gtid = passing::gtid(&bytes, self.checksum).map_err(misread)?;
+                self.leaves_out = self.begin.executed.contains(&gtid);
+            }
+            Kind::AnonymousGtid if self.begin.by_gtid => {
+                let file = part.file.file_name();
+                return Err(DumpError::Refused(Refusal::fatal(format!(
+                    "Cannot replicate anonymous transaction when AUTO_POSITION = 1, at file {file}, position {}.",
+                    head.end.wrapping_sub(head.length)
+                ))));
+            }
+            Kind::AnonymousGtid | Kind::Rotate => self.leaves_out = false,
+            _ => {}
+        }
+        Ok((!self.leaves_out).then_some(bytes))
+    }
+
+    /// A client that knows no checksums takes them for a part of the events.
+    fn judge_checksum(&self) -> Result<(), DumpError> {
+        if self.wishes.checksum.is_none() && self.checksum != ChecksumAlgorithm::None {
+            return Err(DumpError::Refused(Refusal::fatal(
+                "Replica can not handle replication events with the checksum that source is configured to log",
+            )));
+        }
+        Ok(())
+    }
+
+    async fn send(
+        &mut self,
+        part: &Part,
+        head: EventHead,
+        bytes: &Bytes,
+        events: &mut Events,
+    ) -> Result<(), DumpError> {
+        if let Some(position) = self.left_out_to.take() {
+            self.heartbeat(part, position).await?;
+        }
+        let length = usize::try_from(head.length).unwrap_or(usize::MAX);
+        let mut outgoing = self.packets.outgoing(length.saturating_add(1)).await?;
+        outgoing.write(&EVENT_FOLLOWS).await?;
+        outgoing.write(bytes).await?;
+        while outgoing.lacks() > 0 {
+            let piece = events.next().await;
+            let piece = piece.map_err(EventsError::within_an_event)?;
+            let Some(piece) = piece else { break };
+            outgoing.write(&piece.bytes).await?;
+        }
+        self.offer.note_sent(head.length);
+        Ok(())
+    }
+
+    async fn heartbeat(&mut self, part: &Part, position: u32) -> Result<(), DumpError> {
+        if u32::try_from(part.file.size).is_err() {
+            return Ok(());
+        }
+        let (server_id, name) = (self.offer.server_id, part.file.file_name());
+        let event = artificial::heartbeat(server_id, name, position, self.checksum);
+        Ok(self.send_made(&event).await?)
+    }
+
+    async fn send_made(&mut self, event: &[u8]) -> io::Result<()> {
+        let mut outgoing = self.packets.outgoing(event.len() + 1).await?;
+        outgoing.write(&EVENT_FOLLOWS).await?;
+        outgoing.write(event).await
+    }
+}
+
+/// What a set of GTIDs is called in a message, which has little room.
+pub(super) fn named(gtids: &GtidSet) -> String {
+    const LONGEST: usize = 160;
+    let text = gtids.to_string();
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let end = text.floor_char_boundary(LONGEST);
+    format!(
+        "{}… ({} transactions)",
+        text.get(..end).unwrap_or_default(),
+        gtids.count()
+    )
+}
