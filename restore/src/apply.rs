@@ -11,13 +11,16 @@
 //! Those of [`crate::cat`], and the GTID sets of the plan's files. Nothing is written to this machine's
 //! disk, but for the relay logs of [`Via::Relay`].
 
+mod channel;
 pub mod check;
 pub mod facts;
 pub mod pipe;
 pub mod relay;
+mod replication;
 pub mod report;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use engine::exit::{Diagnose, Exit};
@@ -46,6 +49,8 @@ pub enum Via {
     Pipe,
     /// As relay logs, by the server's own parallel applier: many times faster, on the server's machine only
     Relay,
+    /// As a replica of the archive, by the server's own parallel applier: as fast, from any machine that it reaches
+    Replication,
 }
 
 /// What is to be done.
@@ -61,6 +66,8 @@ pub struct Task<'a> {
     pub server: &'a Server,
     /// How.
     pub via: Via,
+    /// Where a replica finds this program; port 0 is any.
+    pub listen: SocketAddr,
     /// Names of checks whose problem is accepted.
     pub accepted: &'a [String],
     /// Only the checks.
@@ -119,7 +126,7 @@ pub async fn apply(task: Task<'_>) -> Result<(Applied, Exit), ApplyError> {
     let facts = Facts::ask(task.server).await?;
     let clients = match task.via {
         Via::Pipe => Some(Clients::ask().await?),
-        Via::Relay => None,
+        Via::Relay | Via::Replication => None,
     };
     let checks = check::judge(Inputs {
         plan: task.plan,
@@ -127,6 +134,7 @@ pub async fn apply(task: Task<'_>) -> Result<(Applied, Exit), ApplyError> {
         facts: &facts,
         clients: clients.as_ref(),
         via: task.via,
+        listen: task.listen,
         accepted: task.accepted,
     });
     let mut report = Applied::new(task, &facts, checks);
@@ -166,6 +174,7 @@ async fn replay(task: Task<'_>, facts: &Facts, parts: &[Part]) -> Option<Stopped
     let outcome = match task.via {
         Via::Pipe => pipe::run(task, parts, &progress).await,
         Via::Relay => relay::run(task, facts, parts, &progress).await,
+        Via::Replication => replication::run(task, facts, &progress).await,
     };
     outcome.err()
 }

@@ -20,6 +20,7 @@ use self::scratch::{Scratch, ScratchError, Settings};
 use crate::apply::{self, ApplyError, Via};
 use crate::plan::{Base, Invocation, Plan, StartAt};
 use crate::planning::{Planner, PlanningError, Request};
+use crate::serve::ANY_PORT;
 use crate::server::{Server, ServerError};
 use crate::target::Target;
 
@@ -121,6 +122,7 @@ pub async fn rehearse(task: Task<'_>) -> Result<(Rehearsed, Exit), RehearseError
         steps: &steps,
         server,
         via: task.via,
+        listen: ANY_PORT,
         accepted: &[],
         check_only: false,
     })

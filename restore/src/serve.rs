@@ -34,11 +34,14 @@ mod session;
 mod statement;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use data_encoding::BASE32_NOPAD;
 use engine::exit::{Diagnose, Exit};
 use zeroize::Zeroizing;
+
+/// Any port of this machine that is free, for its own programs.
+pub const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Random bytes of a password that is made.
 const PASSWORD_LEN: usize = 20;

@@ -261,6 +261,45 @@ impl Drop for Holder<'_> {
 
 #[test]
 #[ignore = "needs the lab: tests/lab/install"]
+fn the_servers_own_applier_runs_the_plan_as_a_replica_of_the_archive() {
+    let place = Place::new(9);
+    let server = place.target();
+    place.applies(&server, "early", &["--via", "replication"]);
+    assert_eq!(checksums(&server), place.early.checksums);
+    place.applies(&server, "latest", &["--via", "replication"]);
+    assert_eq!(executed(&server), place.latest.executed);
+    assert_eq!(checksums(&server), place.latest.checksums);
+    assert_eq!(server.sql("SHOW REPLICA STATUS"), "");
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn a_replica_whose_source_was_killed_is_taken_up_again() {
+    let place = Place::new(10);
+    let server = place.target();
+    let held = Holder::of(&server, "c.t");
+    let mut apply = place.applying(&server, "latest", &["--via", "replication"]);
+    let mut apply = apply
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let waits = || server.sql("SHOW PROCESSLIST").contains("metadata lock");
+    assert!(
+        wait_until(PATIENCE, waits),
+        "the applier does not get to c.t"
+    );
+    apply.kill().unwrap();
+    apply.wait().unwrap();
+    drop(held);
+    place.applies(&server, "latest", &["--via", "replication"]);
+    assert_eq!(executed(&server), place.latest.executed);
+    assert_eq!(checksums(&server), place.latest.checksums);
+    assert_eq!(server.sql("SHOW REPLICA STATUS"), "");
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
 fn relay_logs_that_were_interrupted_in_the_middle_are_gone_on_with() {
     let place = Place::new(8);
     let server = place.target();

@@ -69,9 +69,23 @@ enum Way {
     Pipe,
     /// `apply --via relay`.
     Relay,
+    /// `apply --via replication`.
+    Replication,
 }
 
-const WAYS: [Way; 5] = [Way::Stream, Way::Files, Way::Script, Way::Pipe, Way::Relay];
+const WAYS: [Way; 6] = [
+    Way::Stream,
+    Way::Files,
+    Way::Script,
+    Way::Pipe,
+    Way::Relay,
+    Way::Replication,
+];
+
+fn way_named(name: &str) -> Way {
+    let named = WAYS.into_iter().find(|way| format!("{way:?}") == name);
+    named.unwrap_or_else(|| panic!("GTIDE_WAY is one of {WAYS:?}"))
+}
 
 /// An archive of random work, what the server held at its moments, and its base.
 struct Oracle {
@@ -141,6 +155,9 @@ impl Oracle {
         self.restored += 1;
         let number = self.restored;
         let way = WAYS[self.random.random_range(0..WAYS.len())];
+        // All by one way, where one is named.
+        let named = std::env::var("GTIDE_WAY");
+        let way = named.map_or(way, |name| way_named(&name));
         let saved = self.workspace.path().join(format!("plan {number}.json"));
         let dir = self.workspace.path().join(format!("it's {number}"));
         let (address, before) = (address(server), executed(server));
@@ -175,6 +192,7 @@ impl Oracle {
             Way::Files => restoring.lines(&["fetch", "replay"]),
             Way::Pipe => restoring.apply("pipe"),
             Way::Relay => restoring.apply("relay"),
+            Way::Replication => restoring.apply("replication"),
         }
         assert_eq!(executed(server), moment.executed);
         assert_eq!(checksums(server), moment.checksums);

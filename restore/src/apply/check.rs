@@ -1,5 +1,7 @@
 //! Whether a plan may be run on a server: every question has an answer, and what is wrong a hint. Pure.
 
+use std::net::SocketAddr;
+
 use engine::exit::Exit;
 use engine::gtid::GtidSet;
 use serde::Serialize;
@@ -122,6 +124,8 @@ pub struct Inputs<'a> {
     pub clients: Option<&'a Clients>,
     /// How the plan is to be run.
     pub via: Via,
+    /// Where a replica is to find this program.
+    pub listen: SocketAddr,
     /// Names of checks whose problem is accepted.
     pub accepted: &'a [String],
 }
@@ -144,6 +148,7 @@ pub fn judge(inputs: Inputs<'_>) -> Vec<Check> {
     ]);
     checks.extend(anonymous(inputs));
     checks.extend((inputs.via == Via::Relay).then(|| relay_logs(inputs)));
+    checks.extend((inputs.via == Via::Replication).then(|| replication(inputs)));
     let accept = |check: Check| check.accept(inputs.accepted);
     checks.into_iter().map(accept).collect()
 }
@@ -300,7 +305,7 @@ fn max_allowed_packet(
     let largest = plan.files.iter().map(PlannedFile::replay_bytes).max();
     let longest = largest.unwrap_or(0).saturating_mul(4) / 3;
     let message = format!("max_allowed_packet is {}", output::bytes(allowed));
-    if via == Via::Relay || allowed >= longest.min(LONGEST_STATEMENT) {
+    if via != Via::Pipe || allowed >= longest.min(LONGEST_STATEMENT) {
         return Check::ok("max_allowed_packet", message);
     }
     let message = format!("{message}, and the files may hold rows that do not fit");
@@ -314,7 +319,7 @@ fn space(
         plan, facts, via, ..
     }: Inputs<'_>,
 ) -> Check {
-    let copies = 1 + u64::from(facts.log_bin) + u64::from(via == Via::Relay);
+    let copies = 1 + u64::from(facts.log_bin) + u64::from(via != Via::Pipe);
     let needed = plan.replay_bytes.saturating_mul(copies);
     let Some(free) = facts.free_bytes else {
         let message = format!(
@@ -360,39 +365,41 @@ fn anonymous(
     )
 }
 
-/// The server's own applier takes whole files, skips in silence what bears its own number, and needs GTIDs.
-fn relay_logs(
-    Inputs {
-        plan, steps, facts, ..
-    }: Inputs<'_>,
-) -> Check {
+/// A replica says by GTID what it lacks, and must reach this program.
+fn replication(inputs: Inputs<'_>) -> Check {
+    let Inputs { facts, listen, .. } = inputs;
     let problem =
-        |message: String, hint| Check::new("relay_logs", Status::Problem, message).hint(hint);
+        |message: String, hint| Check::new("replication", Status::Problem, message).hint(hint);
+    if let Some(refused) = applier(inputs, "replication") {
+        return refused;
+    }
+    if listen.ip().is_unspecified() {
+        let message = format!("{} is no address that a replica can be told", listen.ip());
+        return problem(message, "name one of this machine's: --listen ADDRESS:PORT");
+    }
+    if listen.ip().is_loopback() && !facts.is_here {
+        let message = format!(
+            "the server is on another machine, and does not reach {}",
+            listen.ip()
+        );
+        return problem(
+            message,
+            "name an address of this machine that it reaches: --listen ADDRESS:PORT",
+        );
+    }
+    Check::ok("replication", format!("from {}", listen.ip()))
+}
+
+/// What no applier of a channel takes: it skips in silence what bears its server's own number, and needs GTIDs.
+fn applier(Inputs { steps, facts, .. }: Inputs<'_>, name: &'static str) -> Option<Check> {
+    let problem =
+        |message: String, hint| Some(Check::new(name, Status::Problem, message).hint(hint));
     if let Some(message) = too_old(&facts.version) {
         return problem(message, "run it with --via pipe");
     }
-    let folder = facts
-        .relay_log
-        .parent()
-        .filter(|folder| facts.is_here && folder.is_dir());
-    let Some(folder) = folder else {
-        let message = format!("{} is not on this machine", facts.relay_log.display());
-        return problem(
-            message,
-            "run it on the server's machine, or with --via pipe",
-        );
-    };
-    if !plan.skip.is_empty() {
-        return problem(
-            "the plan leaves transactions out".to_owned(),
-            "run it with --via pipe",
-        );
-    }
     if steps.iter().any(|step| step.anonymous) {
-        return problem(
-            "the plan has anonymous transactions".to_owned(),
-            "run it with --via pipe",
-        );
+        let message = "the plan has anonymous transactions".to_owned();
+        return problem(message, "run it with --via pipe");
     }
     if steps.iter().any(|step| step.server_id == facts.server_id) {
         let message = format!(
@@ -402,6 +409,34 @@ fn relay_logs(
         return problem(
             message,
             "SET GLOBAL server_id to another number: an applier skips what bears its own",
+        );
+    }
+    None
+}
+
+/// The server's own applier takes whole files.
+fn relay_logs(inputs: Inputs<'_>) -> Check {
+    let Inputs { plan, facts, .. } = inputs;
+    let problem =
+        |message: String, hint| Check::new("relay_logs", Status::Problem, message).hint(hint);
+    if let Some(refused) = applier(inputs, "relay_logs") {
+        return refused;
+    }
+    let folder = facts
+        .relay_log
+        .parent()
+        .filter(|folder| facts.is_here && folder.is_dir());
+    let Some(folder) = folder else {
+        let message = format!("{} is not on this machine", facts.relay_log.display());
+        return problem(
+            message,
+            "run it on the server's machine, or with --via replication",
+        );
+    };
+    if !plan.skip.is_empty() {
+        return problem(
+            "the plan leaves transactions out".to_owned(),
+            "run it with --via replication",
         );
     }
     Check::ok("relay_logs", format!("into {}", folder.display()))

@@ -8,6 +8,7 @@ use engine::gtid::GtidSet;
 use rustix::fs::statvfs;
 use tokio::process::Command;
 
+use crate::serve::report::CHANNEL;
 use crate::server::{MYSQL, Row, Server, ServerError};
 
 /// The client that makes SQL of binary logs.
@@ -153,11 +154,11 @@ fn other(session: &Row) -> Option<String> {
     (!quiet).then(|| field("User").to_owned())
 }
 
+/// Whether a channel applies something, gtide's own aside: a run that was killed leaves it, and the next one removes it.
 fn applies(channel: &Row) -> bool {
-    let running = ["Replica_SQL_Running", "Slave_SQL_Running"];
-    running
-        .iter()
-        .any(|name| channel.get(*name).is_some_and(|value| value == "Yes"))
+    let is = |name: &str, value: &str| channel.get(name).is_some_and(|found| found == value);
+    let runs = is("Replica_SQL_Running", "Yes") || is("Slave_SQL_Running", "Yes");
+    runs && !is("Channel_Name", CHANNEL)
 }
 
 fn free_bytes(folder: &Path) -> Option<u64> {

@@ -14,25 +14,19 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use engine::durable_fs;
 use engine::exit::{Diagnose, Exit, chain};
 use engine::gtid::GtidSet;
 use tokio::io::AsyncWriteExt;
 
+use super::channel::{CHANNEL, Channel};
 use super::facts::Facts;
-use super::{LOOK_EVERY, Stopped, Task, check};
+use super::{Stopped, Task, check};
 use crate::object::Archive;
 use crate::part::Part;
 use crate::progress::Progress;
-use crate::server::{MYSQL, Row, Server, quoted};
-
-/// The replication channel.
-pub(super) const CHANNEL: &str = "gtide";
-
-/// What the applier does when no relay log is left (`Replica_SQL_Running_State`).
-const HAS_READ_ALL: &str = "has read all relay log";
+use crate::server::quoted;
 
 /// Replays `parts`.
 ///
@@ -47,20 +41,34 @@ pub(super) async fn run(
     let logs = RelayLogs {
         prefix: facts.relay_log.clone(),
     };
-    let channel = Channel {
-        server: task.server,
-    };
+    let channel = Channel::new(task.server);
     channel.remove().await?;
     logs.write(task.archive, parts, progress).await?;
     let wanted = check::missing(task.plan, &facts.executed);
-    let guard = StopWhenDropped(task.server.clone());
-    let outcome = match channel.start(&logs, &wanted).await {
+    let guard = channel.stop_when_dropped();
+    let outcome = match start(&channel, &logs, &wanted).await {
         Ok(()) => channel.follow(task, progress).await,
         Err(stopped) => Err(stopped),
     };
     let removed = channel.remove().await;
     guard.disarm();
     outcome.and(removed)
+}
+
+/// Makes the channel at the first file, and starts its applier.
+async fn start(channel: &Channel<'_>, logs: &RelayLogs, wanted: &GtidSet) -> Result<(), Stopped> {
+    let first = logs.log(1);
+    let first = first.file_name().unwrap_or_default().to_string_lossy();
+    let first = quoted(&first);
+    let make = format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{CHANNEL}', RELAY_LOG_FILE = {first}, RELAY_LOG_POS = 4 \
+         FOR CHANNEL '{CHANNEL}'"
+    );
+    channel.ask(&make).await?;
+    let start = format!(
+        "START REPLICA SQL_THREAD UNTIL SQL_AFTER_GTIDS = '{wanted}' FOR CHANNEL '{CHANNEL}'"
+    );
+    channel.ask(&start).await.map(drop)
 }
 
 /// The names of the channel's files.
@@ -138,111 +146,5 @@ fn unwritable(path: &Path, error: &io::Error) -> Stopped {
             "run it on the server's machine, as a user that may write to its relay logs' folder"
                 .to_owned(),
         ),
-    }
-}
-
-/// The server's replication channel.
-struct Channel<'a> {
-    server: &'a Server,
-}
-
-impl Channel<'_> {
-    async fn ask(&self, question: &str) -> Result<Vec<Row>, Stopped> {
-        self.server.ask(question).await.map_err(|error| Stopped {
-            message: chain(&error),
-            exit: error.exit(),
-            hint: error.hint(),
-        })
-    }
-
-    async fn status(&self) -> Result<Option<Row>, Stopped> {
-        let channels = self.ask("SHOW REPLICA STATUS").await?;
-        let ours = |row: &Row| row.get("Channel_Name").is_some_and(|name| name == CHANNEL);
-        Ok(channels.into_iter().find(ours))
-    }
-
-    /// Removes the channel and its files, if there is one.
-    async fn remove(&self) -> Result<(), Stopped> {
-        if self.status().await?.is_none() {
-            return Ok(());
-        }
-        let remove = format!(
-            "STOP REPLICA FOR CHANNEL '{CHANNEL}'; RESET REPLICA ALL FOR CHANNEL '{CHANNEL}'"
-        );
-        self.ask(&remove).await.map(drop)
-    }
-
-    /// Makes the channel at the first file, and starts its applier.
-    async fn start(&self, logs: &RelayLogs, wanted: &GtidSet) -> Result<(), Stopped> {
-        let first = logs.log(1);
-        let first = first.file_name().unwrap_or_default().to_string_lossy();
-        let first = quoted(&first);
-        let make = format!(
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{CHANNEL}', RELAY_LOG_FILE = {first}, RELAY_LOG_POS = 4 \
-             FOR CHANNEL '{CHANNEL}'"
-        );
-        self.ask(&make).await?;
-        let start = format!(
-            "START REPLICA SQL_THREAD UNTIL SQL_AFTER_GTIDS = '{wanted}' FOR CHANNEL '{CHANNEL}'"
-        );
-        self.ask(&start).await.map(drop)
-    }
-
-    /// Waits for the applier's end.
-    async fn follow(&self, task: Task<'_>, progress: &Progress) -> Result<(), Stopped> {
-        let all = task.plan.adds.count();
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let Some(status) = self.status().await? else {
-                return Err(applier("the replication channel was removed"));
-            };
-            let field = |name: &str| status.get(name).map(String::as_str).unwrap_or_default();
-            let error = field("Last_SQL_Error");
-            if !error.is_empty() {
-                return Err(applier(error));
-            }
-            let over = field("Replica_SQL_Running") != "Yes";
-            // Behind the last file it waits for more: whether all was executed, the server says itself.
-            if over || field("Replica_SQL_Running_State").contains(HAS_READ_ALL) {
-                return Ok(());
-            }
-            if let Ok(executed) = self.server.executed().await {
-                let done = task.plan.adds.intersect(&executed).count();
-                progress.note(format!("{done} of {all} transactions"));
-            }
-        }
-    }
-}
-
-fn applier(message: &str) -> Stopped {
-    Stopped {
-        message: format!("the server's applier: {message}"),
-        exit: Exit::Conflict,
-        hint: Some(
-            "the server's error log may say more; the same command goes on where it stopped"
-                .to_owned(),
-        ),
-    }
-}
-
-/// Stops the applier of a run that is interrupted.
-struct StopWhenDropped(Server);
-
-impl StopWhenDropped {
-    fn disarm(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for StopWhenDropped {
-    fn drop(&mut self) {
-        // Nobody is left to be told.
-        let _ = Command::new(MYSQL)
-            .args(self.0.options())
-            .arg("--execute")
-            .arg(format!("STOP REPLICA FOR CHANNEL '{CHANNEL}'"))
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
     }
 }

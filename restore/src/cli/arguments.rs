@@ -19,7 +19,7 @@ use crate::apply::Via;
 use crate::apply::check::ACCEPTABLE;
 use crate::find::sought::TableName;
 use crate::range::SequenceRange;
-use crate::serve::{SERVER_ID, USER};
+use crate::serve::{ANY_PORT, SERVER_ID, USER};
 use crate::server::{Address, Server};
 use crate::source::SourceName;
 use crate::target::Target;
@@ -174,6 +174,14 @@ pub(super) struct Applied {
     /// How the plan gets into the server
     #[arg(long, value_enum, default_value_t = Via::Pipe)]
     pub(super) via: Via,
+    /// With `--via replication`: the address of this machine at which the server reaches it, and a port [default: any]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value_t = ANY_PORT,
+        hide_default_value = true
+    )]
+    pub(super) listen: SocketAddr,
     /// Only check whether the plan can be run
     #[arg(long)]
     pub(super) check: bool,

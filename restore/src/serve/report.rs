@@ -14,6 +14,9 @@ use crate::server::quoted;
 /// The replication channel that is proposed.
 pub const CHANNEL: &str = "gtide";
 
+/// How often a replica tries to connect again, once a second, before it gives up.
+const RETRIES: u32 = 60;
+
 /// Where it is served, and what. Part of `serve --format json`: additive changes only.
 #[derive(Debug, Serialize)]
 pub struct Served {
@@ -82,7 +85,8 @@ pub fn change_source(host: &str, port: u16, user: &str, password: &str, channel:
     let [host, user, password] = [host, user, password].map(quoted);
     format!(
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST = {host}, SOURCE_PORT = {port}, SOURCE_USER = {user}, \
-         SOURCE_PASSWORD = {password}, SOURCE_SSL = 1, SOURCE_AUTO_POSITION = 1, SOURCE_CONNECT_RETRY = 1 \
+         SOURCE_PASSWORD = {password}, SOURCE_SSL = 1, SOURCE_AUTO_POSITION = 1, SOURCE_CONNECT_RETRY = 1, \
+         SOURCE_RETRY_COUNT = {RETRIES} \
          FOR CHANNEL '{channel}'"
     )
 }
