@@ -13,6 +13,7 @@
 
 mod channel;
 pub mod check;
+mod durability;
 pub mod facts;
 pub mod pipe;
 pub mod relay;
@@ -25,8 +26,10 @@ use std::time::{Duration, Instant};
 
 use engine::exit::{Diagnose, Exit};
 use engine::gtid::GtidSet;
+use serde::Serialize;
 
 use self::check::{Inputs, Status};
+use self::durability::Relaxed;
 use self::facts::{Clients, Facts};
 use self::report::{Applied, Outcome, StoppedAt};
 use crate::cut::Search;
@@ -42,10 +45,10 @@ use crate::server::{Server, ServerError};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How a plan gets into the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum Via {
     /// As SQL, through mysqlbinlog and mysql: works wherever a client gets in
-    #[default]
     Pipe,
     /// As relay logs, by the server's own parallel applier: many times faster, on the server's machine only
     Relay,
@@ -64,8 +67,10 @@ pub struct Task<'a> {
     pub steps: &'a [Step],
     /// The server.
     pub server: &'a Server,
-    /// How.
-    pub via: Via,
+    /// How; none for the fastest way that the server allows.
+    pub via: Option<Via>,
+    /// With relaxed durability.
+    pub relaxed: bool,
     /// Where a replica finds this program; port 0 is any.
     pub listen: SocketAddr,
     /// Names of checks whose problem is accepted.
@@ -124,20 +129,26 @@ pub struct Stopped {
 pub async fn apply(task: Task<'_>) -> Result<(Applied, Exit), ApplyError> {
     let began = Instant::now();
     let facts = Facts::ask(task.server).await?;
-    let clients = match task.via {
-        Via::Pipe => Some(Clients::ask().await?),
-        Via::Relay | Via::Replication => None,
-    };
-    let checks = check::judge(Inputs {
+    let mut inputs = Inputs {
         plan: task.plan,
         steps: task.steps,
         facts: &facts,
-        clients: clients.as_ref(),
-        via: task.via,
+        clients: None,
+        via: task.via.unwrap_or(Via::Replication),
         listen: task.listen,
         accepted: task.accepted,
-    });
-    let mut report = Applied::new(task, &facts, checks);
+    };
+    if task.via.is_none() && !check::allows_replication(inputs) {
+        inputs.via = Via::Pipe;
+    }
+    let via = inputs.via;
+    let clients = match via {
+        Via::Pipe => Some(Clients::ask().await?),
+        Via::Relay | Via::Replication => None,
+    };
+    inputs.clients = clients.as_ref();
+    let checks = check::judge(inputs);
+    let mut report = Applied::new(task, via, &facts, checks);
     let problems = report
         .checks
         .iter()
@@ -157,7 +168,7 @@ pub async fn apply(task: Task<'_>) -> Result<(Applied, Exit), ApplyError> {
     } else {
         let parts = remaining(task, &facts.executed).await?;
         report.replay_bytes = parts.iter().map(Part::bytes).sum();
-        replay(task, &facts, &parts).await
+        replay(task, via, &facts, &parts).await
     };
     let executed = match (task.server.executed().await, &stopped) {
         (Ok(executed), _) => executed,
@@ -169,9 +180,30 @@ pub async fn apply(task: Task<'_>) -> Result<(Applied, Exit), ApplyError> {
     Ok(conclude(task, report, &facts.executed, &executed, stopped).await)
 }
 
-async fn replay(task: Task<'_>, facts: &Facts, parts: &[Part]) -> Option<Stopped> {
+async fn replay(task: Task<'_>, via: Via, facts: &Facts, parts: &[Part]) -> Option<Stopped> {
+    let relaxed = match task.relaxed.then(|| Relaxed::begin(task.server)) {
+        Some(relaxed) => match relaxed.await {
+            Ok(relaxed) => Some(relaxed),
+            Err(stopped) => return Some(stopped),
+        },
+        None => None,
+    };
+    let stopped = replay_as_it_is(task, via, facts, parts).await;
+    let restored = match relaxed {
+        Some(relaxed) => relaxed.end().await.err(),
+        None => None,
+    };
+    stopped.or(restored)
+}
+
+async fn replay_as_it_is(
+    task: Task<'_>,
+    via: Via,
+    facts: &Facts,
+    parts: &[Part],
+) -> Option<Stopped> {
     let progress = Progress::bytes("apply", parts.iter().map(Part::bytes).sum());
-    let outcome = match task.via {
+    let outcome = match via {
         Via::Pipe => pipe::run(task, parts, &progress).await,
         Via::Relay => relay::run(task, facts, parts, &progress).await,
         Via::Replication => replication::run(task, facts, &progress).await,

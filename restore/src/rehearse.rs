@@ -42,7 +42,7 @@ pub struct Task<'a> {
     /// The server.
     pub settings: &'a Settings,
     /// How the plan gets into it.
-    pub via: Via,
+    pub via: Option<Via>,
     /// Questions to ask it afterwards.
     pub questions: &'a [String],
 }
@@ -122,6 +122,7 @@ pub async fn rehearse(task: Task<'_>) -> Result<(Rehearsed, Exit), RehearseError
         steps: &steps,
         server,
         via: task.via,
+        relaxed: false,
         listen: ANY_PORT,
         accepted: &[],
         check_only: false,

@@ -164,23 +164,22 @@ fn a_plan_is_applied_in_two_goes_and_once_more_is_nothing() {
     assert_eq!(json(&plan)["transactions"], 0);
 }
 
-#[test]
-#[ignore = "needs the lab: tests/lab/install"]
-fn the_first_error_names_its_transaction_and_what_is_mended_is_gone_on_with() {
-    let place = Place::new(4);
+/// The first error names its transaction, and what is mended is gone on with.
+fn an_error_is_mended(seed: u64, via: &[&str], words: &str) {
+    let place = Place::new(seed);
     let server = place.target();
-    place.applies(&server, "early", &[]);
+    place.applies(&server, "early", via);
     // What the source goes on with, somebody has written here already.
     let next = server.sql("SELECT MAX(id) + 1 FROM c.t");
     let mark = format!("SET sql_log_bin = 0; INSERT INTO c.t (id, v) VALUES ({next}, 0)");
     server.sql(&mark);
-    let output = place.apply(&server, "latest", &[]);
+    let output = place.apply(&server, "latest", via);
     let report = json(&output);
     assert_eq!(code(&output), 5, "{report:#}");
     assert_eq!(report["outcome"], "stopped");
     let stopped = &report["stopped"];
     assert!(
-        stopped["message"].as_str().unwrap().contains("ERROR 1062"),
+        stopped["message"].as_str().unwrap().contains(words),
         "{report:#}"
     );
     let gtid = stopped["gtid"].as_str().unwrap();
@@ -198,8 +197,38 @@ fn the_first_error_names_its_transaction_and_what_is_mended_is_gone_on_with() {
     server.sql(&format!(
         "SET sql_log_bin = 0; DELETE FROM c.t WHERE id = {next}"
     ));
-    place.applies(&server, "latest", &[]);
+    place.applies(&server, "latest", via);
     assert_eq!(executed(&server), place.latest.executed);
+    assert_eq!(checksums(&server), place.latest.checksums);
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn the_clients_first_error_names_its_transaction_and_what_is_mended_is_gone_on_with() {
+    an_error_is_mended(4, &["--via", "pipe"], "ERROR 1062");
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn the_appliers_first_error_names_its_transaction_and_what_is_mended_is_gone_on_with() {
+    an_error_is_mended(4, &["--via", "replication"], "Duplicate entry");
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn the_fastest_way_is_taken_that_the_server_allows_and_durability_is_as_before() {
+    let place = Place::new(11);
+    let server = place.target();
+    let durability = "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.sync_binlog";
+    let before = server.sql(durability);
+    let report = place.applies(&server, "early", &["--relaxed-durability"]);
+    assert_eq!(report["via"], "replication");
+    assert_eq!(server.sql(durability), before);
+    // An applier skips what bears its own number: the pipe does not.
+    server.sql("SET GLOBAL server_id = 1");
+    let report = place.applies(&server, "latest", &["--relaxed-durability"]);
+    assert_eq!(report["via"], "pipe");
+    assert_eq!(server.sql(durability), before);
     assert_eq!(checksums(&server), place.latest.checksums);
 }
 

@@ -18,6 +18,7 @@ mod workspace;
 
 mod apply;
 mod backup;
+mod cutting;
 mod damage;
 mod estimate;
 mod failover;

@@ -1,10 +1,16 @@
 //! The archive as a source of replication: against stock `mysqlbinlog` and stock replicas.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::cutting::Cutting;
 use crate::harness::{Mysqld, free_port, lab_program, wait_until};
 use crate::place::{SERVER, archive, workspace_of};
 use crate::serving::Serving;
@@ -147,14 +153,24 @@ fn a_replica_catches_up_from_the_archive_and_goes_on_at_the_primary() {
         ],
     );
     let archived = executed(&place.mysqld);
-    place
-        .mysqld
-        .sql("INSERT INTO c.t (v, s) VALUES (2, 'not archived')");
     let mut serving = Serving::start(&place.workspace, &[]);
     let replica = Mysqld::start(&[SERVER, &["--server-id=2"]].concat());
-    replica.sql(&all(&serving.statements()));
+    let heartbeats = "SOURCE_HEARTBEAT_PERIOD = 0.2, SOURCE_AUTO_POSITION = 1";
+    let statements = all(&serving.statements());
+    replica.sql(&statements.replace("SOURCE_AUTO_POSITION = 1", heartbeats));
     catches_up(&replica, &archived);
     assert_eq!(executed(&replica), archived);
+    // Archived later, while heartbeats say that nothing happens.
+    place
+        .mysqld
+        .sql("INSERT INTO c.t (v, s) VALUES (2, 'later'); FLUSH BINARY LOGS");
+    archive(&place.workspace);
+    catches_up(&replica, &executed(&place.mysqld));
+    let status = replica.sql("SHOW REPLICA STATUS");
+    assert!(status.contains("\tYes\tYes\t"), "{status}");
+    place
+        .mysqld
+        .sql("INSERT INTO c.t (v, s) VALUES (3, 'not archived')");
     assert!(serving.runs());
     replica.sql(&format!(
         "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {port}, \
@@ -179,4 +195,145 @@ fn a_replica_that_lacks_what_is_not_served_is_told_what() {
     });
     assert!(is_told && status.contains(before), "{status}");
     assert!(executed(&replica).is_empty());
+}
+
+/// What a replica of `serve` is told, but for the port.
+fn replicate(serving: &Serving, port: u16) -> String {
+    let named = format!("SOURCE_PORT = {},", serving.port());
+    all(&serving.statements()).replace(&named, &format!("SOURCE_PORT = {port},"))
+}
+
+/// Connections that end in the middle, as often as this: where exactly, the seed says.
+fn is_cut(times: usize) {
+    let place = Place::new(35, &[]);
+    let long = "INSERT INTO c.t (v, s) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) \
+         SELECT i, REPEAT('x', 199) FROM n; FLUSH BINARY LOGS";
+    place.mysqld.sql(long);
+    archive(&place.workspace);
+    let archived = executed(&place.mysqld);
+    let password = place.workspace.path().join("password");
+    fs::write(&password, "of some length\n").unwrap();
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let args = ["--password-file", password.to_str().unwrap()];
+    let mut serving = Serving::start_at(&place.workspace, &address, &args);
+    let mut random = StdRng::seed_from_u64(35);
+    // A handshake is some 3 KB. The longest transaction arrives when no connection is cut any more.
+    let limits = (0..times).map(|_| random.random_range(1000..30_000));
+    let proxy = Cutting::before(&address, limits.collect());
+    let options = [SERVER, &["--server-id=2", "--relay-log-recovery=ON"]].concat();
+    let mut replica = Mysqld::start(&options);
+    let statements = replicate(&serving, proxy.port());
+    let statements = statements.replace(
+        "SOURCE_PASSWORD = '…'",
+        "SOURCE_PASSWORD = 'of some length'",
+    );
+    replica.sql(&statements.replace("SOURCE_RETRY_COUNT = 60", "SOURCE_RETRY_COUNT = 10000"));
+    let cut = |part: usize, replica: &Mysqld| {
+        let reached = wait_until(PATIENCE, || proxy.cuts() >= part);
+        let status = replica.sql("SHOW REPLICA STATUS");
+        assert!(reached, "{} cuts: {status}", proxy.cuts());
+    };
+    cut(times / 3, &replica);
+    drop(serving);
+    serving = Serving::start_at(&place.workspace, &address, &args);
+    cut(times * 2 / 3, &replica);
+    replica.kill9();
+    replica.start_again(&options);
+    replica.try_sql("START REPLICA FOR CHANNEL 'gtide'").ok();
+    catches_up(&replica, &archived);
+    assert_eq!(executed(&replica), archived);
+    assert_eq!(checksums(&replica), checksums(&place.mysqld));
+    assert!(serving.runs());
+}
+
+#[test]
+#[ignore = "needs mysqld"]
+fn a_replica_catches_up_over_a_line_that_is_cut_and_over_kills_of_either_side() {
+    is_cut(9);
+}
+
+#[test]
+#[ignore = "takes many minutes: tests/run soak"]
+fn a_hundred_cuts_later_a_replica_is_equal() {
+    is_cut(100);
+}
+
+#[test]
+#[ignore = "needs mysqld"]
+fn no_bytes_take_a_source_down() {
+    let place = Place::new(36, &[]);
+    let mut serving = Serving::start(&place.workspace, &[]);
+    let mut random = StdRng::seed_from_u64(36);
+    for _ in 0..300 {
+        let mut stream = TcpStream::connect(serving.address()).unwrap();
+        let mut bytes = vec![0; random.random_range(0..400)];
+        random.fill(&mut bytes[..]);
+        if random.random_bool(0.7) {
+            // Framed as a packet, so that it is read.
+            let length = u32::try_from(bytes.len()).unwrap().to_le_bytes();
+            bytes.splice(..0, [length[0], length[1], length[2], 1]);
+        }
+        let _ = stream.write_all(&bytes);
+        if random.random_bool(0.5) {
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    }
+    let crowd: Vec<_> = (0..80)
+        .map(|_| TcpStream::connect(serving.address()).unwrap())
+        .collect();
+    let refused = serving.client("mysql", &["-e", "SELECT 1"], place.workspace.path());
+    assert!(
+        stderr(&refused).contains("Too many connections"),
+        "{}",
+        stderr(&refused)
+    );
+    drop(crowd);
+    let is_back =
+        || code(&serving.client("mysql", &["-e", "SELECT 1"], place.workspace.path())) == 0;
+    assert!(wait_until(PATIENCE, is_back));
+    assert!(serving.runs());
+}
+
+#[test]
+#[ignore = "needs mysqld"]
+fn a_source_answers_what_a_person_asks_and_nothing_else() {
+    let place = Place::new(37, &[]);
+    let serving = Serving::start(&place.workspace, &[]);
+    let ask = |sql: &str| serving.client("mysql", &["-Ne", sql], place.workspace.path());
+    let answer = |sql: &str| {
+        let output = ask(sql);
+        assert_eq!(code(&output), 0, "{sql}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let files = place.mysqld.sql("SHOW BINARY LOGS");
+    // All but the one that is written to.
+    let (archived, _) = files.rsplit_once('\n').unwrap();
+    assert_eq!(answer("SHOW BINARY LOGS").trim_end(), archived);
+    let last = archived.lines().last().unwrap().split('\t').next().unwrap();
+    assert!(answer("SHOW BINARY LOG STATUS").starts_with(last));
+    let gtids = answer("SELECT @@GLOBAL.gtid_executed");
+    assert_eq!(gtids.trim_end(), executed(&place.mysqld));
+    for sql in [
+        "DROP TABLE c.t",
+        "SELECT * FROM c.t",
+        "SET GLOBAL read_only = 0",
+    ] {
+        let refused = stderr(&ask(sql));
+        assert!(refused.contains("ERROR 1235"), "{sql}: {refused}");
+    }
+    let other = Command::new(lab_program("mysql"))
+        .args([
+            "--no-defaults",
+            "--host=127.0.0.1",
+            "--user=gtide",
+            "-e",
+            "SELECT 1",
+        ])
+        .arg(format!("--port={}", serving.port()))
+        .env("MYSQL_PWD", "a guess")
+        .output()
+        .unwrap();
+    assert!(stderr(&other).contains("ERROR 1045"), "{}", stderr(&other));
 }

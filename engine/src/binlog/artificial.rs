@@ -37,16 +37,23 @@ pub fn heartbeat(
     event(HEARTBEAT, server_id, position, 0, name.as_bytes(), checksum)
 }
 
-/// A `FormatDescription` event of a file that is not sent from its beginning. Replicas drop temporary tables at one
-/// that says when its server was started, and count their position from it. The `IN_USE` flag is taken away.
-pub fn without_beginning(event: &[u8]) -> Vec<u8> {
-    let mut event = event.to_vec();
-    for at in [LOG_POS_OFFSET, CREATED_OFFSET] {
-        if let Some(field) = event.get_mut(at..at + 4) {
-            field.fill(0);
-        }
+/// A `FormatDescription` event of a file of which some transactions are not sent. Replicas drop temporary tables at one
+/// that says when its server was started. The `IN_USE` flag is taken away.
+pub fn without_created(event: Vec<u8>) -> Vec<u8> {
+    without_in_use(zero(event, CREATED_OFFSET))
+}
+
+/// The same for who asked by position, and would count on from where this event stands. A replica that asks by GTID
+/// MUST NOT get it: it rolls a transaction back of which it got a part at an event that states its position.
+pub fn without_position(event: Vec<u8>) -> Vec<u8> {
+    without_created(zero(event, LOG_POS_OFFSET))
+}
+
+fn zero(mut event: Vec<u8>, at: usize) -> Vec<u8> {
+    if let Some(field) = event.get_mut(at..at + 4) {
+        field.fill(0);
     }
-    without_in_use(event)
+    event
 }
 
 /// A `FormatDescription` event as of a file that was closed.

@@ -12,13 +12,16 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::event::{
-    CHECKSUM_LEN, Defect, FormatDescription, HEADER_LEN, Header, TransactionStart, kind,
+    self, CHECKSUM_LEN, Defect, FormatDescription, HEADER_LEN, Header, TransactionStart, kind,
 };
 use super::{ChecksumAlgorithm, MAGIC};
 use crate::gtid::Gtid;
 
 /// Events up to this length come in one piece, bytes: all that is looked into is far shorter.
 pub const MAX_WHOLE: usize = 64 * 1024;
+
+/// Bytes of the position before the name in a Rotate event (`ROTATE_HEADER_LEN`).
+const ROTATE_POSITION_LEN: usize = 8;
 
 /// What an event is to who hands it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,6 +236,15 @@ pub fn gtid(event: &[u8], checksum: ChecksumAlgorithm) -> Result<Gtid, Misframed
     let start = TransactionStart::parse(kind, body(event, checksum)).map_err(misread)?;
     let missing = || Misframed::Body("a GTID event without a GTID".to_owned());
     start.gtid.ok_or_else(missing)
+}
+
+/// The file that a whole event of [`Kind::Rotate`] names.
+///
+/// # Errors
+/// When there is none.
+pub fn rotate_target(event: &[u8], checksum: ChecksumAlgorithm) -> Result<String, Misframed> {
+    let name = body(event, checksum).get(ROTATE_POSITION_LEN..);
+    event::rotate_target(name.unwrap_or_default()).map_err(misread)
 }
 
 fn body(event: &[u8], checksum: ChecksumAlgorithm) -> &[u8] {

@@ -1,9 +1,10 @@
 //! The scanner against real files with an independent reader's word on them (`fixtures`), against
-//! files made event by event (`made`), and against bytes that no server wrote (`hostile`).
+//! files made event by event (`made`), and against bytes that no server wrote (`hostile`); and events that are handed on (`passing`).
 
 mod fixtures;
 mod hostile;
 mod made;
+mod passing;
 
 use std::path::PathBuf;
 

@@ -153,6 +153,11 @@ pub fn judge(inputs: Inputs<'_>) -> Vec<Check> {
     checks.into_iter().map(accept).collect()
 }
 
+/// Whether nothing speaks against the server's being a replica.
+pub fn allows_replication(inputs: Inputs<'_>) -> bool {
+    replication(inputs).status == Status::Ok
+}
+
 /// What begins must be there; of what follows, some may be: then the replay goes on behind it.
 fn start(Inputs { plan, facts, .. }: Inputs<'_>) -> Check {
     let missing = plan.start.subtract(&facts.executed);
@@ -372,6 +377,13 @@ fn replication(inputs: Inputs<'_>) -> Check {
         |message: String, hint| Check::new("replication", Status::Problem, message).hint(hint);
     if let Some(refused) = applier(inputs, "replication") {
         return refused;
+    }
+    if !facts.may_replicate {
+        let message = "the user may not make a replication channel".to_owned();
+        return problem(
+            message,
+            "GRANT REPLICATION_SLAVE_ADMIN, RELOAD ON *.*, or run it with --via pipe",
+        );
     }
     if listen.ip().is_unspecified() {
         let message = format!("{} is no address that a replica can be told", listen.ip());

@@ -1,5 +1,6 @@
 //! What is to be known of a server and of the clients before a plan is run.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -79,6 +80,8 @@ pub struct Facts {
     pub relay_log: PathBuf,
     /// The server is on this machine.
     pub is_here: bool,
+    /// The user may make replication channels, and remove them.
+    pub may_replicate: bool,
     /// Connections of others, by user; replicas aside.
     pub sessions: Vec<String>,
     /// A replication channel applies what another server sends.
@@ -135,6 +138,7 @@ impl Facts {
             log_bin: is_on("log_bin")?,
             server_id: text("server_id")?.parse().unwrap_or_default(),
             relay_log: PathBuf::from(text("relay_log")?),
+            may_replicate: may_replicate(&server.ask("SHOW GRANTS").await?),
             sessions: sessions.iter().filter_map(other).collect(),
             applies: channels.iter().any(applies),
             free_bytes: if is_here { free_bytes(&datadir) } else { None },
@@ -152,6 +156,15 @@ fn other(session: &Row) -> Option<String> {
         || field("Command").starts_with("Binlog Dump")
         || matches!(field("User"), "system user" | "event_scheduler");
     (!quiet).then(|| field("User").to_owned())
+}
+
+/// Whether these grants have what `CHANGE REPLICATION SOURCE` and `RESET REPLICA` need. MySQL 8 lists each privilege of an
+/// account that has all.
+fn may_replicate(grants: &[Row]) -> bool {
+    let texts = || grants.iter().flat_map(BTreeMap::values);
+    let has =
+        |privilege| texts().any(|grant| grant.contains(privilege) && grant.contains(" ON *.* "));
+    has("REPLICATION_SLAVE_ADMIN") && has("RELOAD")
 }
 
 /// Whether a channel applies something, gtide's own aside: a run that was killed leaves it, and the next one removes it.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::check::{Check, Status};
 use super::facts::Facts;
-use super::{Stopped, Task};
+use super::{Stopped, Task, Via};
 use crate::history::ArchivedFile;
 use crate::output::{self, REPORT_VERSION, Report, gtids, printable};
 
@@ -86,6 +86,8 @@ pub struct Applied {
     pub report_version: u32,
     /// Where the server is.
     pub server: String,
+    /// How the plan gets into it.
+    pub via: Via,
     /// How it ended.
     pub outcome: Outcome,
     /// What was looked at before.
@@ -113,10 +115,11 @@ pub struct Applied {
 }
 
 impl Applied {
-    pub(super) fn new(task: Task<'_>, facts: &Facts, checks: Vec<Check>) -> Self {
+    pub(super) fn new(task: Task<'_>, via: Via, facts: &Facts, checks: Vec<Check>) -> Self {
         Self {
             report_version: REPORT_VERSION,
             server: task.server.address.to_string(),
+            via,
             outcome: Outcome::Checked,
             checks,
             began_with: facts.executed.clone(),

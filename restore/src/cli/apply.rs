@@ -19,6 +19,7 @@ impl Session<'_> {
             steps: &steps,
             server: &server,
             via: applied.via,
+            relaxed: applied.relaxed_durability,
             listen: applied.listen,
             accepted: &applied.accept,
             check_only: applied.check,

@@ -113,6 +113,19 @@ pub(super) struct Selected {
     pub(super) accept_damage: bool,
 }
 
+impl Selected {
+    /// The same from this sequence on, without an end.
+    pub(super) fn from(&self, first: Sequence) -> Self {
+        Self {
+            range: Range {
+                from_seq: Some(first),
+                to_seq: None,
+            },
+            accept_damage: self.accept_damage,
+        }
+    }
+}
+
 /// Which files, by a range or by a plan.
 #[derive(Debug, Args)]
 pub(super) struct Wanted {
@@ -140,6 +153,13 @@ pub(super) struct Serving {
     /// The `server_id` to be; no replica may have it
     #[arg(long, value_name = "N", default_value_t = SERVER_ID, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) server_id: u32,
+}
+
+impl Serving {
+    /// A range without an end has what is archived later, too.
+    pub(super) fn follows(&self) -> bool {
+        self.wanted.plan.is_none() && self.wanted.selected.range.to_seq.is_none()
+    }
 }
 
 /// How clients log in.
@@ -171,9 +191,12 @@ pub(super) struct Applied {
     pub(super) target: Address,
     #[command(flatten)]
     pub(super) login: Login,
-    /// How the plan gets into the server
-    #[arg(long, value_enum, default_value_t = Via::Pipe)]
-    pub(super) via: Via,
+    /// How the plan gets into the server [default: replication where the server allows it, else pipe]
+    #[arg(long, value_enum)]
+    pub(super) via: Option<Via>,
+    /// Sync nothing at each commit while it runs; afterwards the server is as it was
+    #[arg(long)]
+    pub(super) relaxed_durability: bool,
     /// With `--via replication`: the address of this machine at which the server reaches it, and a port [default: any]
     #[arg(
         long,
@@ -244,9 +267,9 @@ pub(super) struct Rehearsal {
     /// Ask this afterwards: a value that is neither empty, NULL nor 0 passes; may be given several times
     #[arg(long, value_name = "SQL")]
     pub(super) check_sql: Vec<String>,
-    /// How the plan gets into the server
-    #[arg(long, value_enum, default_value_t = Via::Pipe)]
-    pub(super) via: Via,
+    /// How the plan gets into the server [default: replication where the server allows it, else pipe]
+    #[arg(long, value_enum)]
+    pub(super) via: Option<Via>,
     /// Pass damage and events that are not understood, where the GTIDs prove that nothing is missing
     #[arg(long)]
     pub(super) accept_damage: bool,

@@ -1,24 +1,33 @@
 //! `serve`: a plan or a range, as a source of replication.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::exit::{Exit, Failure};
+use engine::layout::Sequence;
 use zeroize::Zeroizing;
 
 use super::arguments::Serving;
 use super::session::{Session, failed};
-use crate::object::Archive;
+use crate::part::Step;
+use crate::planning::Planner;
 use crate::serve::listener::{Certificate, Listener};
 use crate::serve::offer::Offer;
 use crate::serve::report::Served;
 use crate::serve::{Access, ServeError};
 
+/// How often it is looked for files that were archived meanwhile.
+const FOLLOW_EVERY: Duration = Duration::from_secs(10);
+
 impl Session<'_> {
     /// Serves until it is interrupted.
     pub(super) async fn serve(&self, serving: &Serving) -> anyhow::Result<Exit> {
-        let offer = Arc::new(self.offer(serving).await?);
+        let archive = self.archive()?;
+        let planner = self.planner(&archive);
+        let offer = Arc::new(self.offer(serving, &planner).await?);
         let access = match &serving.password_file {
             Some(file) => Access {
                 user: serving.user.clone(),
@@ -27,30 +36,58 @@ impl Session<'_> {
             None => Access::made(&serving.user).map_err(|error| failed(ServeError::from(error)))?,
         };
         let access = Arc::new(access);
-        let listener = listen(serving.listen, &offer, &access)
-            .await
-            .map_err(failed)?;
-        let shown = serving.password_file.is_none().then_some(&access.password);
-        let report = Served::new(&offer, &listener, &access.user, shown.map(|p| p.as_str()));
+        let listener = listen(serving.listen, &offer, &access).await;
+        let listener = listener.map_err(failed)?;
+        let made = serving.password_file.is_none();
+        let password = made.then_some(access.password.as_str());
+        let report = Served::new(&offer, serving.follows(), &listener, &access.user, password);
         self.print(&report, Exit::Ok)?;
-        match listener.run().await {}
-    }
-
-    async fn offer(&self, serving: &Serving) -> anyhow::Result<Offer> {
-        let archive = self.archive()?;
-        if let Some(plan) = &self.plan {
-            let steps = self.planner(&archive).steps(plan).await.map_err(failed)?;
-            return Ok(Offer::of_plan(archive, plan, steps, serving.server_id));
+        tokio::select! {
+            never = listener.run() => match never {},
+            never = self.follow(serving, &planner, &offer), if serving.follows() => match never {},
         }
-        self.offer_of_range(serving, archive).await
     }
 
-    async fn offer_of_range(&self, serving: &Serving, archive: Archive) -> anyhow::Result<Offer> {
+    async fn offer(&self, serving: &Serving, planner: &Planner<'_>) -> anyhow::Result<Offer> {
+        let (archive, server_id) = (planner.archive.clone(), serving.server_id);
+        if let Some(plan) = &self.plan {
+            let steps = planner.steps(plan).await.map_err(failed)?;
+            return Ok(Offer::of_plan(archive, plan, steps, server_id));
+        }
         let selection = self.select(&serving.wanted.selected).await?;
-        let planner = self.planner(&archive);
         let steps = planner.steps_of_files(&selection.files).await;
         let (before, steps) = steps.map_err(failed)?;
-        Ok(Offer::of_files(archive, steps, before, serving.server_id))
+        Ok(Offer::of_files(archive, steps, before, server_id))
+    }
+
+    /// Looks for files that were archived meanwhile. What is wrong now may be right the next time: until then nothing
+    /// more is served.
+    async fn follow(&self, serving: &Serving, planner: &Planner<'_>, offer: &Offer) -> Infallible {
+        loop {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+            let Some(last) = offer.last() else { continue };
+            match self.behind(last, serving, planner).await {
+                Ok(more) if more.is_empty() => {}
+                Ok(more) => {
+                    tracing::info!("{} more files", more.len());
+                    offer.append(more);
+                }
+                Err(error) => tracing::warn!("look for more files: {error:#}"),
+            }
+        }
+    }
+
+    /// The files behind this one. It is looked at once more: they must follow it.
+    async fn behind(
+        &self,
+        last: Sequence,
+        serving: &Serving,
+        planner: &Planner<'_>,
+    ) -> anyhow::Result<Vec<Step>> {
+        let selected = serving.wanted.selected.from(last);
+        let selection = self.select(&selected).await?;
+        let more = selection.files.get(1..).unwrap_or_default();
+        Ok(planner.steps_of_files(more).await.map_err(failed)?.1)
     }
 }
 

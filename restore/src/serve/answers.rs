@@ -54,7 +54,8 @@ pub(super) fn binary_logs(offer: &Offer) -> Rows {
             .map(Some)
             .to_vec()
     };
-    let files = offer.steps.iter().map(|step| &step.part.file);
+    let steps = offer.steps();
+    let files = steps.iter().map(|step| &step.part.file);
     let mut files: Vec<_> = files.map(|file| (file.file_name(), file.size)).collect();
     files.dedup();
     Rows {
@@ -74,7 +75,7 @@ pub(super) fn binary_log_status(offer: &Offer) -> Rows {
         "Binlog_Ignore_DB",
         "Executed_Gtid_Set",
     ];
-    let row = offer.steps.last().map(|step| {
+    let row = offer.steps().last().map(|step| {
         let part = &step.part;
         let end = part.to.unwrap_or(part.file.size).to_string();
         let executed = offer.executed().to_string();

@@ -5,7 +5,7 @@ use engine::gtid::GtidSet;
 use super::answer::Refusal;
 use super::dump::named;
 use super::request::{ByGtid, FromPosition};
-use crate::part::Step;
+use crate::part::{Part, Step};
 
 /// Offset of a file's first event.
 const FIRST_EVENT: u64 = 4;
@@ -131,12 +131,12 @@ impl Scope<'_> {
 }
 
 impl Begin {
-    /// What is to be read.
-    pub(super) fn steps(&self, steps: &[Step]) -> Vec<Step> {
-        let mut steps = steps.get(self.first..).unwrap_or_default().to_vec();
-        if let (Some(first), Some(_)) = (steps.first_mut(), self.from) {
-            first.part.from = first.part.from.max(self.from);
+    /// What is to be sent of the file with this number.
+    pub(super) fn part(&self, number: usize, steps: &[Step]) -> Option<Part> {
+        let mut part = steps.get(number)?.part.clone();
+        if number == self.first && self.from.is_some() {
+            part.from = part.from.max(self.from);
         }
-        steps
+        Some(part)
     }
 }

@@ -14,22 +14,28 @@
 //! position: theirs has 32 bits.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use engine::binlog::passing::{self, EventHead, Kind};
-use engine::binlog::{ChecksumAlgorithm, artificial};
+use engine::binlog::{ChecksumAlgorithm, MAGIC, artificial};
 use engine::gtid::GtidSet;
+use tokio::sync::watch;
 
 use super::answer::{EOF, Refusal};
 use super::begin::Begin;
 use super::events::{Events, EventsError};
 use super::offer::Offer;
 use super::packet::Packets;
-use crate::part::Part;
+use crate::object::Prefetched;
+use crate::part::{Part, Step};
 
 /// Before each event: all is well.
 const EVENT_FOLLOWS: [u8; 1] = [0];
+
+/// Offset of a file's first event.
+const FIRST_EVENT: u32 = 4;
 
 /// How long who wants no heartbeats is waited for before it is looked whether it is still there.
 const QUIET: Duration = Duration::from_mins(1);
@@ -71,8 +77,16 @@ pub(super) struct Dump<'a> {
     leaves_out: bool,
     /// Where the last transaction ends that was left out, if nothing was sent since.
     left_out_to: Option<u32>,
-    /// Offset behind the last event.
+    place: Place,
+}
+
+/// Where the client thinks that it is.
+#[derive(Debug, Default)]
+struct Place {
+    file_name: String,
     position: u32,
+    /// The file is too long for positions of 32 bits.
+    is_beyond: bool,
 }
 
 impl<'a> Dump<'a> {
@@ -90,51 +104,71 @@ impl<'a> Dump<'a> {
             begin,
             leaves_out: false,
             left_out_to: None,
-            position: 0,
+            place: Place::default(),
         }
     }
 
-    /// Sends it all, and then waits until the client leaves, if it waits.
+    /// Sends it all, and then waits until there is more, or the client leaves, if it waits.
     pub(super) async fn run(mut self) -> Result<(), DumpError> {
-        let steps = self.begin.steps(&self.offer.steps);
-        let mut following = steps.first().map(|step| self.offer.read(&step.part));
-        for (number, step) in steps.iter().enumerate() {
-            let Some(blocks) = following.take() else {
-                break;
-            };
-            let next = steps.get(number + 1);
-            following = next.map(|next| self.offer.read(&next.part));
-            let events = Events::new(step.part.file.file_name(), blocks);
-            self.send_part(&step.part, events).await?;
+        let mut watched = self.offer.watch();
+        let mut number = self.begin.first;
+        loop {
+            let steps = Arc::clone(&watched.borrow_and_update());
+            let mut following = self.read(number, &steps);
+            while let Some((part, blocks)) = following.take() {
+                number += 1;
+                following = self.read(number, &steps);
+                let events = Events::new(part.file.file_name(), blocks);
+                self.send_part(&part, events).await?;
+            }
+            if self.wishes.non_block {
+                self.packets.write(&EOF).await?;
+                return Ok(self.packets.flush().await?);
+            }
+            self.packets.flush().await?;
+            if !self.wait(&mut watched).await? {
+                return Ok(());
+            }
         }
-        if self.wishes.non_block {
-            self.packets.write(&EOF).await?;
-            return Ok(self.packets.flush().await?);
-        }
-        self.packets.flush().await?;
-        self.wait(steps.last().map(|step| &step.part)).await
     }
 
-    /// Nothing more will come: the client hears from time to time that the connection lives.
-    async fn wait(&mut self, last: Option<&Part>) -> Result<(), DumpError> {
+    fn read(&self, number: usize, steps: &[Step]) -> Option<(Part, Prefetched)> {
+        let part = self.begin.part(number, steps)?;
+        let blocks = self.offer.read(&part);
+        Some((part, blocks))
+    }
+
+    /// Whether there is more; not so when the client left. It hears from time to time that the connection lives.
+    async fn wait(
+        &mut self,
+        watched: &mut watch::Receiver<Arc<Vec<Step>>>,
+    ) -> Result<bool, DumpError> {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(self.wishes.heartbeat.unwrap_or(QUIET)) => {}
-                () = self.packets.left() => return Ok(()),
+                () = self.packets.left() => return Ok(false),
+                more = watched.changed() => return Ok(more.is_ok()),
             }
-            if let (Some(part), Some(_)) = (last, self.wishes.heartbeat) {
-                self.heartbeat(part, self.position).await?;
+            if self.wishes.heartbeat.is_some() {
+                self.heartbeat().await?;
                 self.packets.flush().await?;
             }
         }
     }
 
     async fn send_part(&mut self, part: &Part, mut events: Events) -> Result<(), DumpError> {
-        let position = part.from.unwrap_or(engine::binlog::MAGIC.len() as u64);
+        // Who asks by GTID is sent a file from its beginning, whatever is left out of it.
+        let from = part.from.filter(|_| !self.begin.by_gtid);
+        let position = from.unwrap_or(MAGIC.len() as u64);
         let (server_id, name) = (self.offer.server_id, part.file.file_name());
         let rotate = artificial::rotate(server_id, name, position, self.checksum);
         self.send_made(&rotate).await?;
         self.leaves_out = false;
+        self.place = Place {
+            file_name: name.to_owned(),
+            position: u32::try_from(position).unwrap_or(u32::MAX),
+            is_beyond: u32::try_from(part.file.size).is_err(),
+        };
         loop {
             let piece = events.next().await;
             let Some(piece) = piece.map_err(EventsError::between_events)? else {
@@ -142,17 +176,22 @@ impl<'a> Dump<'a> {
             };
             // Whoever took an event took all of its pieces.
             let Some(head) = piece.begins else { continue };
-            let seen = self.look(part, head, piece.bytes, &events)?;
-            self.position = head.end;
-            match seen {
-                Some(bytes) => self.send(part, head, &bytes, &mut events).await?,
-                None => self.left_out_to = self.leaves_out.then_some(head.end),
+            match self.look(part, head, piece.bytes, &events)? {
+                Some(bytes) => self.send(head, &bytes, &mut events).await?,
+                None if self.leaves_out => self.left_out_to = Some(head.end),
+                None => {}
             }
         }
-        match self.left_out_to.take() {
-            Some(position) => self.heartbeat(part, position).await,
-            None => Ok(()),
+        self.tell_what_is_left_out().await
+    }
+
+    /// Whoever is sent nothing of a transaction still counts on from behind it.
+    async fn tell_what_is_left_out(&mut self) -> Result<(), DumpError> {
+        if let Some(position) = self.left_out_to.take() {
+            self.place.position = position;
+            self.heartbeat().await?;
         }
+        Ok(())
     }
 
     /// What is sent of the first bytes of an event; none when it is left out.
@@ -168,14 +207,15 @@ impl<'a> Dump<'a> {
             Kind::FormatDescription => {
                 self.checksum = passing::checksum_algorithm(&bytes).map_err(misread)?;
                 self.judge_checksum()?;
-                return Ok(Some(if part.from.is_some() {
-                    artificial::without_beginning(&bytes).into()
-                } else {
-                    artificial::without_in_use(bytes.into()).into()
-                }));
+                let make = match (part.from, self.begin.by_gtid) {
+                    (None, _) => artificial::without_in_use,
+                    (Some(_), true) => artificial::without_created,
+                    (Some(_), false) => artificial::without_position,
+                };
+                return Ok(Some(make(bytes.into()).into()));
             }
             // It is of the file's beginning.
-            Kind::PreviousGtids if part.from.is_some() => return Ok(None),
+            Kind::PreviousGtids if part.from.is_some() && !self.begin.by_gtid => return Ok(None),
             Kind::Gtid if !self.begin.executed.is_empty() => {
                 let gtid = passing::gtid(&bytes, self.checksum).map_err(misread)?;
                 self.leaves_out = self.begin.executed.contains(&gtid);
@@ -205,14 +245,11 @@ impl<'a> Dump<'a> {
 
     async fn send(
         &mut self,
-        part: &Part,
         head: EventHead,
         bytes: &Bytes,
         events: &mut Events,
     ) -> Result<(), DumpError> {
-        if let Some(position) = self.left_out_to.take() {
-            self.heartbeat(part, position).await?;
-        }
+        self.tell_what_is_left_out().await?;
         let length = usize::try_from(head.length).unwrap_or(usize::MAX);
         let mut outgoing = self.packets.outgoing(length.saturating_add(1)).await?;
         outgoing.write(&EVENT_FOLLOWS).await?;
@@ -224,15 +261,28 @@ impl<'a> Dump<'a> {
             outgoing.write(&piece.bytes).await?;
         }
         self.offer.note_sent(head.length);
+        if head.kind == Kind::Rotate {
+            let next = passing::rotate_target(bytes, self.checksum);
+            self.place.file_name =
+                next.map_err(|error| events.misframed(error).between_events())?;
+            (self.place.position, self.place.is_beyond) = (FIRST_EVENT, false);
+        } else {
+            self.place.position = head.end;
+        }
         Ok(())
     }
 
-    async fn heartbeat(&mut self, part: &Part, position: u32) -> Result<(), DumpError> {
-        if u32::try_from(part.file.size).is_err() {
+    async fn heartbeat(&mut self) -> Result<(), DumpError> {
+        let Place {
+            file_name,
+            position,
+            is_beyond,
+        } = &self.place;
+        if *is_beyond || file_name.is_empty() {
             return Ok(());
         }
-        let (server_id, name) = (self.offer.server_id, part.file.file_name());
-        let event = artificial::heartbeat(server_id, name, position, self.checksum);
+        let server_id = self.offer.server_id;
+        let event = artificial::heartbeat(server_id, file_name, *position, self.checksum);
         Ok(self.send_made(&event).await?)
     }
 

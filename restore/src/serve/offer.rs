@@ -1,8 +1,11 @@
 //! What is served: the files of a plan or of a range, as one source of replication that never was.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::gtid::GtidSet;
+use engine::layout::Sequence;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::answer::Refusal;
@@ -22,7 +25,8 @@ const UNKNOWN_VERSION: &str = "8.0.0";
 #[derive(Debug)]
 pub struct Offer {
     archive: Archive,
-    pub(super) steps: Vec<Step>,
+    /// It only grows, so that a number in it stays that of its file.
+    steps: watch::Sender<Arc<Vec<Step>>>,
     /// What was executed before the first file.
     pub(super) before: GtidSet,
     /// What is left out for everyone.
@@ -38,13 +42,8 @@ impl Offer {
     /// A plan.
     pub fn of_plan(archive: Archive, plan: &Plan, steps: Vec<Step>, server_id: u32) -> Self {
         Self {
-            archive,
-            steps,
-            before: plan.start.clone(),
             skip: plan.skip.clone(),
-            server_id,
-            server_uuid: Uuid::new_v4(),
-            sent: AtomicU64::new(0),
+            ..Self::of_files(archive, steps, plan.start.clone(), server_id)
         }
     }
 
@@ -52,13 +51,34 @@ impl Offer {
     pub fn of_files(archive: Archive, steps: Vec<Step>, before: GtidSet, server_id: u32) -> Self {
         Self {
             archive,
-            steps,
+            steps: watch::Sender::new(Arc::new(steps)),
             before,
             skip: GtidSet::new(),
             server_id,
             server_uuid: Uuid::new_v4(),
             sent: AtomicU64::new(0),
         }
+    }
+
+    /// More files, which follow the last one. Who waits for them gets them.
+    pub fn append(&self, more: Vec<Step>) {
+        self.steps
+            .send_modify(|steps| Arc::make_mut(steps).extend(more));
+    }
+
+    /// The files as they are now.
+    pub(super) fn steps(&self) -> Arc<Vec<Step>> {
+        Arc::clone(&self.steps.borrow())
+    }
+
+    /// The last file's sequence.
+    pub fn last(&self) -> Option<Sequence> {
+        self.steps().last().map(|step| step.part.file.sequence())
+    }
+
+    /// Tells when there are more files.
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<Vec<Step>>> {
+        self.steps.subscribe()
     }
 
     /// Bytes of events that were sent to all clients.
@@ -68,7 +88,8 @@ impl Offer {
 
     /// The newest of the servers that wrote the files.
     pub(super) fn version(&self) -> String {
-        let versions = self.steps.iter().map(|step| step.server_version.as_str());
+        let steps = self.steps();
+        let versions = steps.iter().map(|step| step.server_version.as_str());
         let newest = versions.max_by_key(|version| Version::find(version));
         let newest = newest.filter(|version| !version.is_empty());
         format!("{}-gtide", newest.unwrap_or(UNKNOWN_VERSION))
@@ -77,7 +98,7 @@ impl Offer {
     /// All that whoever has read everything has executed.
     pub(super) fn executed(&self) -> GtidSet {
         let mut executed = self.before.clone();
-        for step in &self.steps {
+        for step in self.steps().iter() {
             executed.union_with(&step.adds);
         }
         executed.subtract(&self.skip)
@@ -85,7 +106,7 @@ impl Offer {
 
     /// `gtid_mode` of a server that writes such files.
     pub(super) fn gtid_mode(&self) -> &'static str {
-        if self.steps.iter().any(|step| step.anonymous) {
+        if self.steps().iter().any(|step| step.anonymous) {
             "OFF_PERMISSIVE"
         } else {
             "ON"
@@ -101,7 +122,7 @@ impl Offer {
     }
 
     pub(super) fn by_position(&self, asked: &FromPosition) -> Result<Begin, Refusal> {
-        self.scope().by_position(asked)
+        self.scope(&self.steps()).by_position(asked)
     }
 
     /// Where a replica goes on; what it has of the first file is not read, where the file's index tells.
@@ -109,11 +130,12 @@ impl Offer {
         &self,
         asked: &ByGtid,
     ) -> Result<Result<Begin, Refusal>, LocateError> {
-        let mut begin = match self.scope().by_gtid(asked) {
+        let steps = self.steps();
+        let mut begin = match self.scope(&steps).by_gtid(asked) {
             Ok(begin) => begin,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if let Some(step) = self.steps.get(begin.first)
+        if let Some(step) = steps.get(begin.first)
             && asked.from.file.is_empty()
             && !step.anonymous
             && !step.adds.is_disjoint(&begin.executed)
@@ -126,9 +148,9 @@ impl Offer {
         Ok(Ok(begin))
     }
 
-    fn scope(&self) -> Scope<'_> {
+    fn scope<'a>(&'a self, steps: &'a [Step]) -> Scope<'a> {
         Scope {
-            steps: &self.steps,
+            steps,
             before: &self.before,
             skip: &self.skip,
         }

@@ -34,6 +34,8 @@ pub struct Served {
     files: usize,
     first_file: Option<String>,
     bytes: u64,
+    /// Files that are archived later are served, too.
+    follows: bool,
     /// What a replica must have executed.
     executed_before: GtidSet,
     /// What it has executed in the end.
@@ -44,8 +46,15 @@ pub struct Served {
 
 impl Served {
     /// What is served at `listener`. A password is shown only where it was made for this run.
-    pub fn new(offer: &Offer, listener: &Listener, user: &str, password: Option<&str>) -> Self {
-        let files = offer.steps.iter().map(|step| &step.part);
+    pub fn new(
+        offer: &Offer,
+        follows: bool,
+        listener: &Listener,
+        user: &str,
+        password: Option<&str>,
+    ) -> Self {
+        let steps = offer.steps();
+        let files = steps.iter().map(|step| &step.part);
         Self {
             report_version: REPORT_VERSION,
             address: listener.address,
@@ -54,12 +63,13 @@ impl Served {
             certificate_sha256: listener.fingerprint().to_owned(),
             server_id: offer.server_id,
             server_uuid: offer.server_uuid.to_string(),
-            files: offer.steps.len(),
+            files: steps.len(),
             first_file: files
                 .clone()
                 .next()
                 .map(|part| part.file.file_name().to_owned()),
             bytes: files.map(crate::part::Part::bytes).sum(),
+            follows,
             executed_before: offer.before.clone(),
             executed: offer.executed(),
             statements: statements(listener.address, user, password.unwrap_or("…")),
@@ -114,6 +124,9 @@ impl Report for Served {
         line("first file", self.first_file.as_deref().unwrap_or("-"));
         line("begins behind", &output::gtids(&self.executed_before));
         line("ends with", &output::gtids(&self.executed));
+        if self.follows {
+            line("and then", "what is archived later, as it comes");
+        }
         text.push_str("\non the replica:\n");
         for statement in &self.statements {
             let _ = writeln!(text, "  {statement};");
