@@ -45,6 +45,8 @@ pub(super) async fn run(task: Task<'_>, facts: &Facts, progress: &Progress) -> R
         },
         Err(stopped) => Err(stopped),
     };
+    // A receiver that waits for events is stopped after 2 s, and one whose source is gone at once.
+    drop(listener);
     let removed = channel.remove().await;
     guard.disarm();
     outcome.and(removed)
