@@ -116,7 +116,8 @@ fn a_source_is_paused_and_resumed_by_keys_and_yes() {
         format!("{:?} {}", status.status.code(), said(&status))
     };
     eventually(is_paused, |status| status.starts_with("Some(6)"));
-    sitting.wait_for("paused");
+    // In the picture: the note of what was done comes before it.
+    sitting.wait_for("‖ paused");
     sitting.press("p");
     sitting.wait_for("Resume db1");
     sitting.press("y");
