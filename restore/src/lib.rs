@@ -46,6 +46,8 @@ pub mod verify;
 /// The documents that the code cites.
 #[cfg(doc)]
 pub mod _documentation {
+    #[doc = include_str!("../PITR.md")]
+    pub mod recovery {}
     #[doc = include_str!("../REPORTS.md")]
     pub mod reports {}
 }
