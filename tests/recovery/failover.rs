@@ -102,6 +102,21 @@ impl Switched {
         assert_eq!(checksums(&restored), moment.checksums);
     }
 
+    /// The archive as one source of two servers' transactions.
+    fn restores_as_a_replica(&self, moment: &Moment) {
+        let saved = self.workspace.path().join(format!("{}.json", moment.time));
+        let restored = Mysqld::start_on_copy_of(&self.cold, &[SERVER, &["--server-id=2"]].concat());
+        let socket = restored.socket();
+        let line = format!(
+            "gtide-restore apply --via replication --plan {} --target 'mysql://root@localhost?socket={}'",
+            saved.display(),
+            socket.display()
+        );
+        run(&self.workspace, &restored, &line);
+        assert_eq!(executed(&restored), moment.executed);
+        assert_eq!(checksums(&restored), moment.checksums);
+    }
+
     /// Files of two servers, in folders of their own, in one session.
     fn restores_the_latest_from_files(&self) {
         let saved = self.workspace.path().join("latest.json");
@@ -134,5 +149,6 @@ fn a_plan_crosses_the_switch_and_reports_the_stray_write() {
     for moment in &switched.moments {
         switched.restores(moment);
     }
+    switched.restores_as_a_replica(&switched.moments[1]);
     switched.restores_the_latest_from_files();
 }

@@ -16,6 +16,7 @@ mod harness;
 #[path = "../archive/workspace.rs"]
 mod workspace;
 
+mod accident;
 mod apply;
 mod backup;
 mod cutting;
