@@ -18,6 +18,7 @@ mod running;
 mod workspace;
 
 mod adopt;
+mod alerts;
 mod check;
 mod clock;
 mod contracts;
@@ -40,4 +41,5 @@ mod seal_memory;
 mod server;
 mod sources;
 mod standby;
+mod upgrade;
 mod watch;
