@@ -1,8 +1,8 @@
 //! gcp-storage-emulator: the JSON protocol of Google Cloud Storage as somebody else read it, in memory.
 //!
 //! It ignores preconditions, `startOffset` and `X-Goog-Hash`, ends no session, and wants no credentials, so it judges nothing
-//! that rests on them; [`super::Gcs`] does. What it is good for is that its author never saw our client. Three omissions of
-//! it that hide all else are made good in `gcs_emulator.py`.
+//! that rests on them; [`super::Gcs`] does. What it is good for is that its author never saw our client. What it omits so
+//! that nothing else is seen is made good in `gcs_emulator.py`.
 
 use std::process::Command;
 use std::time::Duration;

@@ -31,7 +31,8 @@ const STARTS: u32 = 3;
 /// A running store with one bucket.
 #[derive(Debug)]
 pub struct SeaweedFs {
-    s3_port: u16,
+    /// Of master, volume, filer and S3.
+    ports: [u16; 4],
     process: Process,
     dir: TempDir,
 }
@@ -55,52 +56,30 @@ impl SeaweedFs {
             .prefix("gtide-weed-")
             .tempdir()
             .unwrap();
-        let [master, volume, filer, s3_port] = free_ports();
-        let config = dir.path().join("s3.json");
-        std::fs::write(&config, identities()).unwrap();
+        let ports = free_ports();
+        std::fs::write(dir.path().join("s3.json"), identities()).unwrap();
         for (file, identity) in [("credentials", "tester"), ("readers-credentials", "reader")] {
             write_credentials(&dir.path().join(file), identity);
         }
-        let data = dir.path().join("data");
-        std::fs::create_dir(&data).unwrap();
-        let log = dir.path().join("log");
-        let mut command = Command::new(lab_program("weed"));
-        command
-            .arg("-logtostderr=true")
-            .args([
-                "server",
-                "-ip=127.0.0.1",
-                "-ip.bind=127.0.0.1",
-                "-master.telemetry=false",
-            ])
-            .arg(format!("-dir={}", data.display()))
-            .arg(format!("-master.port={master}"))
-            .arg(format!("-volume.port={volume}"))
-            .arg(format!("-filer.port={filer}"))
-            .args([
-                "-volume.max=0",
-                "-master.volumeSizeLimitMB=1024",
-                "-filer",
-                "-s3",
-            ])
-            .arg(format!("-s3.port={s3_port}"))
-            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
-            .arg(format!("-s3.config={}", config.display()))
-            .current_dir(dir.path());
-        let mut process = Process::start(&mut command, &log);
-        let is_up = wait_until(READY_WITHIN, || {
-            process.ended().is_some() || answers(s3_port)
-        });
-        if !is_up || process.ended().is_some() {
-            return Err(tail(&log));
-        }
-        let store = Self {
-            s3_port,
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        let process = serve(dir.path(), ports)?;
+        create_bucket(ports[0])?;
+        Ok(Self {
+            ports,
             process,
             dir,
-        };
-        create_bucket(master)?;
-        Ok(store)
+        })
+    }
+
+    /// SIGKILL: the store is away until it is started again.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// On the same ports, with all that it had.
+    pub fn start_again(&mut self) {
+        let started = serve(self.dir.path(), self.ports);
+        self.process = started.unwrap_or_else(|log| panic!("SeaweedFS does not start:\n{log}"));
     }
 
     /// `http://127.0.0.1:port`
@@ -110,7 +89,8 @@ impl SeaweedFs {
 
     /// `127.0.0.1:port`
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.s3_port)
+        let [.., s3] = self.ports;
+        format!("127.0.0.1:{s3}")
     }
 
     /// A shared credentials file with the identity that is no admin.
@@ -127,6 +107,41 @@ impl SeaweedFs {
     pub fn log(&self) -> PathBuf {
         self.dir.path().join("log")
     }
+}
+
+/// Starts the store in its folder, and waits until it answers; else its log.
+fn serve(dir: &Path, ports: [u16; 4]) -> Result<Process, String> {
+    let [master, volume, filer, s3] = ports;
+    let log = dir.join("log");
+    let mut command = Command::new(lab_program("weed"));
+    command
+        .arg("-logtostderr=true")
+        .args([
+            "server",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-master.telemetry=false",
+        ])
+        .arg(format!("-dir={}", dir.join("data").display()))
+        .arg(format!("-master.port={master}"))
+        .arg(format!("-volume.port={volume}"))
+        .arg(format!("-filer.port={filer}"))
+        .args([
+            "-volume.max=0",
+            "-master.volumeSizeLimitMB=1024",
+            "-filer",
+            "-s3",
+        ])
+        .arg(format!("-s3.port={s3}"))
+        .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
+        .arg(format!("-s3.config={}", dir.join("s3.json").display()))
+        .current_dir(dir);
+    let mut process = Process::start(&mut command, &log);
+    let is_up = wait_until(READY_WITHIN, || process.ended().is_some() || answers(s3));
+    if !is_up || process.ended().is_some() {
+        return Err(tail(&log));
+    }
+    Ok(process)
 }
 
 /// A shared credentials file, as private as one should be.
