@@ -30,6 +30,9 @@ use crate::store::{LEAST_FOR_EACH, S3Settings, StoreConfig};
 /// Where a configuration is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["gtide.toml", "/etc/gtide/gtide.toml"];
 
+/// `[queue] yield-at` when it is absent: what seals beside an idle server stays below on as many cores as lanes.
+const DEFAULT_YIELD_AT: u8 = 60;
+
 /// Lanes of one source and destination when `[queue] lanes` is absent.
 pub const DEFAULT_LANES: u32 = 4;
 /// The most lanes: each holds one file in flight.
@@ -94,6 +97,7 @@ struct RawQueue {
     max_attempts: Option<u32>,
     shutdown_grace: Option<SignedDuration>,
     bandwidth_limit: Option<ByteSize>,
+    yield_at: Option<u8>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -243,6 +247,8 @@ pub struct QueueConfig {
     /// Bytes per second that all uploads together may take; at least [`LEAST_FOR_EACH`] for each of
     /// [`Config::uploads`].
     pub bandwidth_limit: Option<u64>,
+    /// Percent of time in which something waits for a CPU, above which fewer files are sealed at once; 0 is never.
+    pub yield_at: u8,
 }
 
 impl fmt::Debug for QueueConfig {
@@ -253,6 +259,7 @@ impl fmt::Debug for QueueConfig {
             .field("max_attempts", &self.max_attempts)
             .field("shutdown_grace", &self.shutdown_grace)
             .field("bandwidth_limit", &self.bandwidth_limit)
+            .field("yield_at", &self.yield_at)
             .finish_non_exhaustive()
     }
 }
@@ -586,12 +593,18 @@ impl RawFile {
         if max_attempts == 0 {
             return Err(self.value("[queue] max-attempts", "counts from 1"));
         }
+        let yield_at = raw.yield_at.unwrap_or(DEFAULT_YIELD_AT);
+        if yield_at > 100 {
+            let reason = format!("{yield_at} is not from 0 to 100");
+            return Err(self.value("[queue] yield-at", reason));
+        }
         Ok(QueueConfig {
             database: self.database()?,
             lanes,
             max_attempts,
             shutdown_grace: self.shutdown_grace()?,
             bandwidth_limit: raw.bandwidth_limit.map(|limit| limit.as_u64()),
+            yield_at,
         })
     }
 

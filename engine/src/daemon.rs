@@ -111,7 +111,10 @@ impl Archiver {
         let sources = self.config.sources.into_iter();
         let runs =
             sources.map(|source| once::archive_once(Arc::clone(&self.parts), source, stop.clone()));
-        let sources = futures::future::join_all(runs).await;
+        let sources = tokio::select! {
+            sources = futures::future::join_all(runs) => sources,
+            never = self.parts.pace.keep() => match never {},
+        };
         let sources = sources.into_iter().collect::<Option<_>>()?;
         Some(Outcome { sources })
     }
@@ -137,8 +140,11 @@ impl Archiver {
             self.config,
             stop.clone(),
         ));
-        tasks.spawn(keep_spool_clear(self.parts, stop.clone()));
-        source::end(&mut tasks).await;
+        tasks.spawn(keep_spool_clear(Arc::clone(&self.parts), stop.clone()));
+        tokio::select! {
+            () = source::end(&mut tasks) => {}
+            never = self.parts.pace.keep() => match never {},
+        }
         Ok(())
     }
 

@@ -53,6 +53,8 @@ pub trait Subject: Debug + Send + Sync {
     fn owns(&self, source: &SourceIdentity) -> Option<bool>;
     /// `[spool] reserve`, in bytes.
     fn reserve(&self) -> u64;
+    /// How many files may be sealed at once now.
+    fn seal_places(&self) -> usize;
     /// How long credentials last, by what they are for.
     fn credentials(&self) -> Vec<(String, Lifetime)>;
 }

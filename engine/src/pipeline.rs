@@ -21,6 +21,7 @@ pub mod backups;
 pub mod commit;
 mod error;
 pub mod orphans;
+pub mod pace;
 pub mod progress;
 mod recall;
 pub mod seal;
@@ -37,6 +38,7 @@ use std::time::Instant;
 use self::backups::BaseBackups;
 use self::commit::Commit;
 pub use self::error::PipelineError;
+use self::pace::Pace;
 use self::progress::Uploads;
 use self::seal::Sealed;
 pub use self::sealing::SealLocks;
@@ -80,6 +82,8 @@ pub struct Pipeline {
     pub sources: HashMap<SourceId, Source>,
     /// Configured destinations.
     pub stores: HashMap<DestinationId, Arc<dyn ObjectStore>>,
+    /// How many files are sealed at once.
+    pub pace: Arc<Pace>,
     /// One seal at a time per file.
     pub seals: SealLocks,
     /// Recorded base backups.

@@ -15,6 +15,7 @@ use crate::keyring::Keyring;
 use crate::layout::{ClusterName, SourceIdentity};
 use crate::ledger::{DestinationId, Ledger, LedgerError, Route, SourceId, agent_key};
 use crate::metrics::{Meter, Subject};
+use crate::pipeline::pace::Pace;
 use crate::pipeline::progress::Uploads;
 use crate::queue::{Claim, Claims, Ownership, Queue, QueueConfig};
 use crate::spool::Spool;
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub(super) meter: Meter,
     /// What is being uploaded.
     pub(super) uploads: Uploads,
+    pub(super) pace: Arc<Pace>,
     reserve: u64,
     pub(super) destinations: Vec<Destination>,
     /// Take the last file too, when it ends in ROTATE or STOP.
@@ -125,6 +127,7 @@ impl Parts {
             clock,
             meter,
             uploads: Uploads::default(),
+            pace: Arc::new(Pace::new(config.uploads(), config.queue.yield_at)),
             reserve: config.spool.reserve,
             destinations,
             include_last,
@@ -245,6 +248,10 @@ impl Subject for Parts {
 
     fn reserve(&self) -> u64 {
         self.reserve
+    }
+
+    fn seal_places(&self) -> usize {
+        self.pace.places()
     }
 
     fn credentials(&self) -> Vec<(String, Lifetime)> {

@@ -298,6 +298,7 @@ fn pipeline(parts: &Parts, name: &str, identity: &SourceIdentity, source: Source
         seals: SealLocks::default(),
         backups: BaseBackups::default(),
         meter: parts.meter.clone(),
+        pace: Arc::clone(&parts.pace),
         uploads: parts.uploads.clone(),
     }
 }

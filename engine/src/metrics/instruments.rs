@@ -46,6 +46,7 @@ pub(super) struct Instruments {
     pub(super) stalled_files: Counts<Route>,
     pub(super) paused_lanes: Counts<Route>,
     pub(super) troubles: Counts<Route>,
+    pub(super) seal_places: Counts<Unlabelled>,
     pub(super) spool: Spool,
     pub(super) servers: Servers,
     pub(super) credentials_expiry: Seconds<Account>,
@@ -228,6 +229,12 @@ impl Instruments {
                 "What keeps a source, or one of its destinations, from being archived",
                 Counts::default(),
             ),
+            seal_places: add(
+                r,
+                "seal_places",
+                "Files that may be sealed at once now",
+                Counts::default(),
+            ),
             spool: Spool::new(r),
             servers: Servers::new(r),
             credentials_expiry: add(
@@ -251,6 +258,7 @@ impl Instruments {
         self.source_owned.clear();
         self.newest_sequence.clear();
         self.queue_jobs.clear();
+        self.seal_places.clear();
         for family in [
             &self.watermark_sequence,
             &self.lag_files,
@@ -395,6 +403,7 @@ mod tests {
         }
         i.archived_through.get_or_create(&route).set(1.0);
         i.lag_seconds.get_or_create(&route).set(1.0);
+        i.seal_places.get_or_create(&[]).set(1);
         let spool = &i.spool;
         for family in [
             &spool.free_bytes,

@@ -31,6 +31,8 @@ impl Instruments {
         }
         self.show_troubles(picture, subject.agent());
         self.show_spool(picture, subject);
+        let places = subject.seal_places() as u64;
+        self.seal_places.get_or_create(&[]).set(count(places));
     }
 
     fn show_source(&self, picture: &Picture, source: &SourcePicture, owned: bool) {

@@ -177,6 +177,8 @@ impl Pipeline {
                 refused,
             };
             let room = unless(subject.stop, self.spool.admit(&need)).await??;
+            // Behind the room: what is waited for there is freed by uploads, and by who has a place already.
+            let place = unless(subject.stop, self.pace.place()).await?;
             let key = self.keyring.new_data_key(subject.identity).await;
             self.meter.data_key(key.is_ok());
             let key = key?;
@@ -191,7 +193,7 @@ impl Pipeline {
             failpoint!("before-seal");
             let begin = Instant::now();
             let outcome = blocking(move || {
-                let _room = room;
+                let _held = (room, place);
                 sealing.run(key)
             });
             match outcome.await? {

@@ -16,6 +16,7 @@ use crate::keyring::{self, Keyring};
 use crate::layout::{Sequence, SourceIdentity};
 use crate::ledger::{FileKey, Fingerprint, JobFilter, JobRow, Ledger, NewFile, Route};
 use crate::pipeline::backups::BaseBackups;
+use crate::pipeline::pace::Pace;
 use crate::pipeline::progress::Uploads;
 use crate::pipeline::{Pipeline, SealLocks, Source};
 use crate::queue::{Claim, Claims, Queue, QueueConfig};
@@ -134,6 +135,7 @@ impl Bench {
             clock,
             sources: [(source, named("db1"))].into(),
             stores: [(destination, Arc::clone(&store) as Arc<dyn ObjectStore>)].into(),
+            pace: Arc::new(Pace::new(2, 0)),
             seals: SealLocks::default(),
             backups: BaseBackups::default(),
             meter: crate::metrics::Meter::default(),
