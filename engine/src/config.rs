@@ -30,8 +30,8 @@ use crate::store::{LEAST_FOR_EACH, S3Settings, StoreConfig};
 /// Where a configuration is looked for when none is named.
 pub const DEFAULT_PATHS: [&str; 2] = ["gtide.toml", "/etc/gtide/gtide.toml"];
 
-/// `[queue] yield-at` when it is absent: what seals beside an idle server stays below on as many cores as lanes.
-const DEFAULT_YIELD_AT: u8 = 60;
+/// `[queue] yield-at` when it is absent: three that want two cores wait in half of the time, two in next to none of it.
+const DEFAULT_YIELD_AT: u8 = 40;
 
 /// Lanes of one source and destination when `[queue] lanes` is absent.
 pub const DEFAULT_LANES: u32 = 4;
