@@ -64,10 +64,12 @@ fn run(global: &Global, command: &Command) -> anyhow::Result<Exit> {
         .enable_all()
         .build()?;
     let exit = runtime.block_on(async {
+        // Heard from before anything is done: `ctrl_c()` would begin to listen when it is waited for first.
+        let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             exit = dispatch(global, command) => exit,
-            _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+            _ = interrupt.recv() => Ok(Exit::Interrupted),
             _ = terminate.recv() => Ok(Exit::Interrupted),
         }
     });
