@@ -20,6 +20,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::exit::{self, Exit};
 use crate::terminal::{self, Format, Itself, LogFor, Terminal};
+use crate::traces::Traces;
 
 /// Archives MySQL binary logs to object storage: in order, once, verified.
 #[derive(Debug, Parser)]
@@ -86,7 +87,12 @@ enum Command {
 /// Runs the program and says how it ended.
 pub fn main() -> Exit {
     let cli = Cli::parse();
-    cli.global.terminal.start(LogFor::Operator);
+    let traces = match Traces::from_environment() {
+        Ok(traces) => traces,
+        Err(error) => return exit::report(&error.into()),
+    };
+    let layer = traces.as_ref().map(Traces::layer);
+    cli.global.terminal.start_beside(LogFor::Operator, layer);
     match dispatch(cli) {
         Ok(exit) => exit,
         Err(error) => exit::report(&error),

@@ -67,6 +67,8 @@ pub mod terminal;
 #[cfg(test)]
 mod tiers;
 #[cfg(feature = "daemon")]
+pub mod traces;
+#[cfg(feature = "daemon")]
 pub mod watch;
 
 /// The documents that the code cites.

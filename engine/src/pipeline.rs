@@ -35,6 +35,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::{Instrument, Span};
+
 use self::backups::BaseBackups;
 use self::commit::Commit;
 pub use self::error::PipelineError;
@@ -55,6 +57,7 @@ use crate::metrics::Meter;
 use crate::queue::{ArchiveJob, Handler, JobFailure, JobRun, Route};
 use crate::spool::Spool;
 use crate::store::ObjectStore;
+use crate::traces::STEP;
 
 /// A configured source, as the pipeline needs it.
 #[derive(Debug, Clone)]
@@ -158,7 +161,8 @@ impl Pipeline {
             identity: &identity,
             stop,
         };
-        let (sealed, origin) = self.sealed(subject).await?;
+        let sealed = self.sealed(subject).instrument(step("seal"));
+        let (sealed, origin) = sealed.await?;
         let upload = Upload {
             source: &source.name,
             store,
@@ -177,12 +181,14 @@ impl Pipeline {
         };
         let tried_before = origin == Origin::Spool || run.attempt() > 1;
         let begin = Instant::now();
-        let verified = upload.run(tried_before).await?;
+        let verified = upload.run(tried_before).instrument(step("upload"));
+        let verified = verified.await?;
         self.meter
             .uploaded(store.url(), verified.facts.size, begin.elapsed());
         failpoint!("verified");
 
-        let committed = self.commit(job, run, &identity, &sealed, verified).await?;
+        let commit = self.commit(job, run, &identity, &sealed, verified);
+        let committed = commit.instrument(step("commit")).await?;
         tracing::info!(
             source = source.name,
             file = file.name,
@@ -207,6 +213,7 @@ impl Pipeline {
         failpoint!("before-turn");
         let previous = self.ledger.previous_file(job.file()).await?;
         run.turn(previous)
+            .instrument(step("turn"))
             .await
             .map_err(|_| PipelineError::Stopping)?;
         let Route {
@@ -227,4 +234,9 @@ impl Pipeline {
         };
         commit.run(verified).await
     }
+}
+
+/// For traces.
+fn step(name: &'static str) -> Span {
+    tracing::debug_span!(target: STEP, "step", otel.name = name)
 }

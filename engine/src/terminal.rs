@@ -9,7 +9,9 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::{Args, ColorChoice, ValueEnum};
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 pub use self::itself::Itself;
 
@@ -50,9 +52,17 @@ pub enum LogFor {
     Operator,
 }
 
+/// What hears of everything that is logged.
+pub type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
 impl Terminal {
     /// Sets up colour and log. To be called once, before anything is written.
     pub fn start(self, log: LogFor) {
+        self.start_beside(log, None);
+    }
+
+    /// The same, and something else hears of it, too.
+    pub fn start_beside(self, log: LogFor, other: Option<LogLayer>) {
         match self.color {
             ColorChoice::Auto => anstream::ColorChoice::Auto,
             ColorChoice::Always => anstream::ColorChoice::Always,
@@ -61,20 +71,22 @@ impl Terminal {
         .write_global();
         let filter = EnvFilter::try_from_env("GTIDE_LOG")
             .unwrap_or_else(|_| EnvFilter::new(self.default_filter(log)));
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
+        let lines = tracing_subscriber::fmt::layer()
             .with_writer(io::stderr)
             .with_target(false)
             .with_ansi(anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never);
-        match log {
-            LogFor::Person => builder.without_time().init(),
-            LogFor::Operator if io::stderr().is_terminal() => builder.init(),
-            LogFor::Operator => builder
+        let lines: LogLayer = match log {
+            LogFor::Person => lines.without_time().boxed(),
+            LogFor::Operator if io::stderr().is_terminal() => lines.boxed(),
+            LogFor::Operator => lines
                 .json()
                 .flatten_event(true)
                 .with_span_list(false)
-                .init(),
-        }
+                .boxed(),
+        };
+        let lines: LogLayer = lines.with_filter(filter).boxed();
+        let layers: Vec<_> = std::iter::once(lines).chain(other).collect();
+        tracing_subscriber::registry().with(layers).init();
     }
 
     fn default_filter(self, log: LogFor) -> String {

@@ -41,5 +41,6 @@ mod seal_memory;
 mod server;
 mod sources;
 mod standby;
+mod traces;
 mod upgrade;
 mod watch;
