@@ -53,10 +53,16 @@ fn alerts_fire_while_the_store_is_away_and_are_over_when_it_is_back() {
         firing.is_superset(&expected)
     });
     assert!(fire, "{firing:?}: {}", daemon.log());
-    let known = ["GtideTrouble", "GtideStalled"].map(str::to_owned);
+    // Of the same cause; or a busy machine answered a scrape late, for which these rules have no patience.
+    let may_be = [
+        "GtideTrouble",
+        "GtideStalled",
+        "GtideDown",
+        "GtideDatabaseUnreadable",
+    ];
     let others: Vec<_> = firing
         .difference(&expected)
-        .filter(|alert| !known.contains(alert))
+        .filter(|alert| !may_be.contains(&alert.as_str()))
         .collect();
     assert!(others.is_empty(), "{others:?}");
 
