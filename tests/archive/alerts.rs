@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::harness::{Prometheus, SeaweedFs};
 use crate::metrics::listen;
 use crate::running::{Daemon, names, wait_until, watermark, write_index};
+use crate::standby::to_s3;
 use crate::workspace::{Workspace, code, stderr};
 
 /// The rules as they are shipped, with less patience.
@@ -19,14 +20,7 @@ fn impatient() -> String {
 
 fn at_the_store(store: &SeaweedFs) -> Workspace {
     let workspace = Workspace::of_fixture("binlog/mysql-9.7");
-    let archive = url::Url::from_file_path(workspace.archive()).unwrap();
-    let settings = format!(
-        "\"s3://{}/it\"\nendpoint = \"{}\"\ncredentials = \"file:{}\"",
-        SeaweedFs::BUCKET,
-        store.endpoint(),
-        store.credentials_file().display()
-    );
-    workspace.edit(&format!("\"{archive}\""), &settings);
+    to_s3(&workspace, store);
     workspace
 }
 

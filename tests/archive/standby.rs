@@ -121,7 +121,8 @@ fn with_nothing_in_common_but_a_bucket_at_s3_they_write_one_manifest() {
     assert_eq!(race(&workspace), 13);
 }
 
-fn to_s3(workspace: &Workspace, seaweed: &SeaweedFs) {
+/// Its archive goes to the store, and not to a folder.
+pub(crate) fn to_s3(workspace: &Workspace, seaweed: &SeaweedFs) {
     let archive = url::Url::from_file_path(workspace.archive()).unwrap();
     let (bucket, endpoint) = (SeaweedFs::BUCKET, seaweed.endpoint());
     let credentials = seaweed.credentials_file();

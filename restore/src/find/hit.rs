@@ -152,7 +152,7 @@ impl Report for Found {
         let more = if self.more { ", and more" } else { "" };
         let _ = writeln!(
             text,
-            "{} transactions{more}; {} of {} files read, {}",
+            "{} found{more}; {} of {} files read, {}",
             self.transactions.len(),
             self.read_files,
             self.files,
