@@ -2,7 +2,7 @@
 //!
 //! # Owns
 //! Its `sha256sum` manifests ([`sums`]), wherever they lie ([`place`]); the binlogs behind what they list, unpacked where
-//! the job packed them ([`unpack`], [`kept`]); and looking at all of it again and again ([`follow`]). The ledger keeps what was
+//! the job packed them (`unpack`, [`kept`]); and looking at all of it again and again ([`follow`]). The ledger keeps what was
 //! seen, so that a manifest may be replaced and both programs may stop.
 //!
 //! # Invariants

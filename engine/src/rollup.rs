@@ -14,7 +14,7 @@
 //! A rollup is there or not; the next look finds those that are not.
 //!
 //! # Limits
-//! [`READS_IN_FLIGHT`] entries are read at once, and one rollup's are held: some 40 MiB at most.
+//! `READS_IN_FLIGHT` entries are read at once, and one rollup's are held: some 40 MiB at most.
 
 use std::collections::BTreeSet;
 

@@ -6,7 +6,7 @@
 //!
 //! # Limits
 //! [`ENTRIES_IN_FLIGHT`] entries are asked for at once, each at most [`MAX_ENTRY_LEN`] long, or [`ROLLUPS_IN_FLIGHT`]
-//! rollups, each at most [`rollup::MAX_LEN`](engine::manifest::rollup::MAX_LEN) long and parsed.
+//! rollups, each at most [`rollup::MAX_LEN`] long and parsed.
 
 mod stretches;
 

@@ -97,7 +97,7 @@ pub enum Base {
     Empty,
 }
 
-/// One file of a plan. Part of a saved plan, as a [`SavedFile`]: a plan may have half a million.
+/// One file of a plan. Part of a saved plan, as a `SavedFile`: a plan may have half a million.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "SavedFile", into = "SavedFile")]
 pub struct PlannedFile {

@@ -1,9 +1,9 @@
 //! `serve`: the archive as a source of replication, for stock replicas and stock `mysqlbinlog`.
 //!
 //! # How
-//! A client connects as to any source: it is greeted, proves the password ([`greeting`]), asks what replicas ask
-//! ([`statement`], [`answers`]), and wants events from a place or of what it lacks ([`request`]). A [`dump`] sends
-//! them as they were archived, from where they begin to be wanted ([`begin`]) to the offer's end.
+//! A client connects as to any source: it is greeted, proves the password (`greeting`), asks what replicas ask
+//! (`statement`, `answers`), and wants events from a place or of what it lacks (`request`). A `dump` sends
+//! them as they were archived, from where they begin to be wanted (`begin`) to the offer's end.
 //!
 //! # Invariants
 //! - It reads the archive and writes nothing, anywhere.
@@ -16,7 +16,7 @@
 //! brings all of a client's types for the fifteen fields that are needed here.
 //!
 //! # Limits
-//! [`listener::MAX_CONNECTIONS`], and for each connection what a [`dump`] holds.
+//! [`listener::MAX_CONNECTIONS`], and for each connection what a `dump` holds.
 
 mod answer;
 mod answers;

@@ -4,8 +4,8 @@
 //! end of the file would begin with it. It is for people and for retention; planning reads the records themselves.
 //!
 //! # Limits
-//! The records are looked at every [`LOOK_EVERY`] at each destination: a backup is in force for the files that are archived
-//! that much later. At most [`MAX_RECORDS`] are known. When they cannot be read, what was known before counts.
+//! The records are looked at every `LOOK_EVERY` at each destination: a backup is in force for the files that are archived
+//! that much later. At most `MAX_RECORDS` are known. When they cannot be read, what was known before counts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
