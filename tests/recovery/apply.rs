@@ -86,6 +86,19 @@ impl Place {
         command
     }
 
+    /// An `apply` of the latest plan that waits for who holds `c.t`.
+    fn applying_until_held(&self, server: &Mysqld, via: &str) -> Child {
+        let mut apply = self.applying(server, "latest", &["--via", via]);
+        let apply = apply.stdout(Stdio::null()).stderr(Stdio::null());
+        let apply = apply.spawn().unwrap();
+        let waits = || server.sql("SHOW PROCESSLIST").contains("metadata lock");
+        assert!(
+            wait_until(PATIENCE, waits),
+            "the applier does not get to c.t"
+        );
+        apply
+    }
+
     #[track_caller]
     fn applies(&self, server: &Mysqld, plan: &str, args: &[&str]) -> Value {
         let output = self.apply(server, plan, args);
@@ -221,8 +234,13 @@ fn the_fastest_way_is_taken_that_the_server_allows_and_durability_is_as_before()
     let server = place.target();
     let durability = "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.sync_binlog";
     let before = server.sql(durability);
-    let report = place.applies(&server, "early", &["--relaxed-durability"]);
-    assert_eq!(report["via"], "replication");
+    let output = place.apply(&server, "early", &["--relaxed-durability"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(json(&output)["via"], "replication");
+    assert!(
+        stderr(&output)
+            .contains("should this be killed: SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+    );
     assert_eq!(server.sql(durability), before);
     // An applier skips what bears its own number: the pipe does not.
     server.sql("SET GLOBAL server_id = 1");
@@ -307,17 +325,7 @@ fn a_replica_whose_source_was_killed_is_taken_up_again() {
     let place = Place::new(10);
     let server = place.target();
     let held = Holder::of(&server, "c.t");
-    let mut apply = place.applying(&server, "latest", &["--via", "replication"]);
-    let mut apply = apply
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let waits = || server.sql("SHOW PROCESSLIST").contains("metadata lock");
-    assert!(
-        wait_until(PATIENCE, waits),
-        "the applier does not get to c.t"
-    );
+    let mut apply = place.applying_until_held(&server, "replication");
     apply.kill().unwrap();
     apply.wait().unwrap();
     drop(held);
@@ -333,17 +341,7 @@ fn relay_logs_that_were_interrupted_in_the_middle_are_gone_on_with() {
     let place = Place::new(8);
     let server = place.target();
     let held = Holder::of(&server, "c.t");
-    let mut apply = place.applying(&server, "latest", &["--via", "relay"]);
-    let mut apply = apply
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let waits = || server.sql("SHOW PROCESSLIST").contains("metadata lock");
-    assert!(
-        wait_until(PATIENCE, waits),
-        "the applier does not get to c.t"
-    );
+    let mut apply = place.applying_until_held(&server, "relay");
     let terminate = Command::new("sh")
         .args(["-c", "kill -TERM $0", &apply.id().to_string()])
         .status();

@@ -3,7 +3,8 @@
 //! Nothing is lost by it that the archive does not have: a server that crashes in between is restored anew.
 //!
 //! # After a crash
-//! Whoever is killed leaves the server relaxed. What it was stands in the log of the run.
+//! Whoever is killed leaves the server relaxed; the statement that mends it was shown at the beginning. The next run takes
+//! what it finds for what it was, and says so.
 
 use std::process::{Command, Stdio};
 
@@ -36,13 +37,11 @@ impl<'a> Relaxed<'a> {
             .await
             .map_err(|error| stopped(&error))?;
         server.ask(RELAX).await.map_err(|error| stopped(&error))?;
-        tracing::info!(
-            "relaxed durability; before: innodb_flush_log_at_trx_commit = {flush}, sync_binlog = {sync}"
-        );
+        tracing::warn!("{}", told(&flush, &sync));
         // What was written meanwhile is synced before anyone relies on it.
         let restore = format!(
-            "SET GLOBAL innodb_flush_log_at_trx_commit = {flush}, GLOBAL sync_binlog = {sync}; \
-             FLUSH BINARY LOGS; FLUSH ENGINE LOGS"
+            "{}; FLUSH BINARY LOGS; FLUSH ENGINE LOGS",
+            set(&flush, &sync)
         );
         Ok(Self {
             server,
@@ -74,10 +73,41 @@ impl Drop for Relaxed<'_> {
     }
 }
 
+fn set(flush: &str, sync: &str) -> String {
+    format!("SET GLOBAL innodb_flush_log_at_trx_commit = {flush}, GLOBAL sync_binlog = {sync}")
+}
+
+/// For whoever finds the server after this program was killed.
+fn told(flush: &str, sync: &str) -> String {
+    if set(flush, sync) == RELAX {
+        let mend = set("1", "1");
+        return format!(
+            "the server's durability is relaxed already, perhaps by an apply that was killed, and is left so; afterwards: {mend}"
+        );
+    }
+    let mend = set(flush, sync);
+    format!("the server's durability is relaxed until the end; should this be killed: {mend}")
+}
+
 fn stopped(error: &ServerError) -> Stopped {
     Stopped {
         message: chain(error),
         exit: error.exit(),
         hint: error.hint(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn what_it_was_is_told_and_what_was_left_relaxed_too() {
+        let told_before = told("1", "1000");
+        assert!(told_before.ends_with(
+            "should this be killed: SET GLOBAL innodb_flush_log_at_trx_commit = 1, GLOBAL sync_binlog = 1000"
+        ));
+        let left = told("2", "0");
+        assert!(left.contains("relaxed already") && left.ends_with("GLOBAL sync_binlog = 1"));
     }
 }
