@@ -1,6 +1,7 @@
 //! What an older gtide left behind: this one reads it, and goes on where that one was.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use sqlx::{Connection, SqliteConnection};
@@ -17,6 +18,9 @@ const ARCHIVED: usize = 5;
 fn first_version() -> Workspace {
     let workspace = Workspace::empty();
     copy(&fixture("upgrade/first"), workspace.path());
+    // A checkout keeps no mode, and a key that others can read is refused.
+    let key = workspace.path().join("gtide.key");
+    fs::set_permissions(key, Permissions::from_mode(0o600)).unwrap();
     copy(&fixture("binlog/mysql-9.7"), &workspace.datadir());
     let here = workspace.path().to_str().unwrap();
     workspace.edit(THERE, here);
