@@ -25,6 +25,7 @@ mod estimate;
 mod failover;
 mod large;
 mod place;
+mod readme;
 mod rehearse;
 mod rollups;
 mod round_trip;

@@ -140,9 +140,13 @@ async fn verify(trial: &Trial<'_>, key: &ObjectKey, body: &Bytes) -> Finding {
             Finding::warn(check, trial.url(), reason, hint)
         }
         other => {
-            let reason = format!(
-                "{key} should have {size} bytes with CRC32C {crc32c:08x}, and has {other:?}"
-            );
+            let found = match other {
+                None => "is not there".to_owned(),
+                Some((there, None)) => format!("has {there} bytes"),
+                Some((there, Some(sum))) => format!("has {there} bytes with CRC32C {sum:08x}"),
+            };
+            let reason =
+                format!("{key} was sent with {size} bytes and CRC32C {crc32c:08x}, and {found}");
             let hint = "this store loses or changes what it takes: use another one";
             Finding::fail(check, trial.url(), Exit::Corrupt, reason, hint)
         }

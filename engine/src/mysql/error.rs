@@ -92,6 +92,14 @@ pub enum MysqlError {
         /// What came.
         found: String,
     },
+    /// `performance_schema` is off: what is read of it is empty, whatever the server does.
+    #[error(
+        "{address}: performance_schema is off: which binary logs are being read cannot be seen"
+    )]
+    Unseen {
+        /// Which server.
+        address: String,
+    },
     /// `MariaDB`, or something else that speaks the protocol.
     #[error("{address} is no MySQL server that is supported: its version is {version:?}")]
     Unsupported {
@@ -160,9 +168,10 @@ impl MysqlError {
 impl Diagnose for MysqlError {
     fn exit(&self) -> Exit {
         match self {
-            Self::PasswordFile { .. } | Self::PasswordExposed { .. } | Self::Unsupported { .. } => {
-                Exit::Usage
-            }
+            Self::PasswordFile { .. }
+            | Self::PasswordExposed { .. }
+            | Self::Unseen { .. }
+            | Self::Unsupported { .. } => Exit::Usage,
             Self::Answer { .. } => Exit::Unexpected,
             Self::Refused { .. } if self.is_about_the_account() => Exit::Usage,
             Self::Refused { .. }
@@ -191,6 +200,9 @@ impl Diagnose for MysqlError {
                 "check `ssl-mode` and `ssl-ca` in `mysql`, and that it is a MySQL server; archiving goes on without it"
             }
             Self::Silent { .. } => "check whether the server hangs; archiving goes on without it",
+            Self::Unseen { .. } => {
+                "set performance_schema = ON in the server's option file and restart it; nothing is purged until then"
+            }
             Self::Unsupported { .. } => {
                 "MySQL 8.0, 8.4 and 9.x are supported, and their builds by others; MariaDB is not"
             }

@@ -90,10 +90,8 @@ impl Server {
         let open: Vec<(String,)> = self.rows(answers::OPEN_BINLOGS).await?;
         if open.is_empty() {
             // The active one is always open: nothing means that nobody counts.
-            return Err(MysqlError::Answer {
+            return Err(MysqlError::Unseen {
                 address: self.name(),
-                what: "the list of open binary logs (performance_schema.file_instances)",
-                found: "empty".to_owned(),
             });
         }
         Ok(open.into_iter().map(|(path,)| path).collect())
