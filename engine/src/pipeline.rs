@@ -45,6 +45,7 @@ use self::progress::Uploads;
 use self::seal::Sealed;
 pub use self::sealing::SealLocks;
 use self::sealing::{Origin, Subject};
+pub use self::upload::PartPlaces;
 use self::upload::{Upload, Verified};
 use crate::archive::ObjectIdentity;
 use crate::binlog::Summary;
@@ -95,6 +96,8 @@ pub struct Pipeline {
     pub meter: Meter,
     /// What is being uploaded.
     pub uploads: Uploads,
+    /// How many parts are under way at once.
+    pub places: PartPlaces,
 }
 
 #[async_trait::async_trait]
@@ -176,6 +179,8 @@ impl Pipeline {
             keyring: &self.keyring,
             stop,
             uploads: &self.uploads,
+            places: &self.places,
+            attempt: run.attempt(),
             meter: &self.meter,
             clock: self.clock.as_ref(),
         };

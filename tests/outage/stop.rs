@@ -23,6 +23,8 @@ fn in_the_middle(server: &Server, bucket: &Bucket, act: Act, grace: &str) -> (Si
     let site = Site::of("it", server.datadir(), Database::Sqlite, destination);
     let grace = format!("shutdown-grace = \"{grace}\"");
     site.workspace.edit("#shutdown-grace = \"30s\"", &grace);
+    // So that one part is under way, and no lane that rests lends its place to another one.
+    site.workspace.edit("#lanes = 4", "lanes = 1");
     site.close_up_to(FILES);
     let daemon = site.start();
     let began = wait_until(crate::DRAINED_WITHIN, || {

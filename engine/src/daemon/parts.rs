@@ -15,6 +15,7 @@ use crate::keyring::Keyring;
 use crate::layout::{ClusterName, SourceIdentity};
 use crate::ledger::{DestinationId, Ledger, LedgerError, Route, SourceId, agent_key};
 use crate::metrics::{Meter, Subject};
+use crate::pipeline::PartPlaces;
 use crate::pipeline::pace::Pace;
 use crate::pipeline::progress::Uploads;
 use crate::queue::{Claim, Claims, Ownership, Queue, QueueConfig};
@@ -41,6 +42,7 @@ pub(super) struct Parts {
     /// What is being uploaded.
     pub(super) uploads: Uploads,
     pub(super) pace: Arc<Pace>,
+    pub(super) places: PartPlaces,
     reserve: u64,
     pub(super) destinations: Vec<Destination>,
     /// Take the last file too, when it ends in ROTATE or STOP.
@@ -128,6 +130,7 @@ impl Parts {
             meter,
             uploads: Uploads::default(),
             pace: Arc::new(Pace::new(config.uploads(), config.queue.yield_at)),
+            places: PartPlaces::new(config.uploads()),
             reserve: config.spool.reserve,
             destinations,
             include_last,

@@ -300,5 +300,6 @@ fn pipeline(parts: &Parts, name: &str, identity: &SourceIdentity, source: Source
         meter: parts.meter.clone(),
         pace: Arc::clone(&parts.pace),
         uploads: parts.uploads.clone(),
+        places: parts.places.clone(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod orphans;
+mod parts;
 mod recording;
 mod resuming;
 mod rivals;

@@ -25,14 +25,11 @@
 //! await: whether a part or the completion arrived is unknown and resolved as above.
 //!
 //! # Limits
-//! One part of an object in memory and under way at a time, so that a kill costs one part at most; lanes are what
-//! runs side by side. Parts go in ascending order: some stores take them in no other
-//! ([`UploadKind`](crate::store::UploadKind)). Part counts and sizes are the store's.
+//! Parts under way at once: [`PartPlaces`]. Part counts and sizes are the store's.
 
+mod parts;
 mod readback;
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,13 +43,15 @@ use crate::digest::Digest;
 use crate::failpoint::failpoint;
 use crate::keyring::Keyring;
 use crate::layout::ObjectKey;
-use crate::ledger::{DestinationId, FileKey, Ledger, Route};
+use crate::ledger::{DestinationId, FileKey, Ledger};
 use crate::metrics::Meter;
-use crate::store::{ObjectMeta, ObjectStore, Part, PartReceipt, StoreError, UploadFacts, UploadId};
+use crate::store::{ObjectMeta, ObjectStore, PartReceipt, StoreError, UploadFacts, UploadId};
 
 use super::PipelineError;
 use super::progress::Uploads;
 use super::stop::{check, unless};
+
+pub use parts::PartPlaces;
 
 /// Bytes at an object's beginning that hold its header and, for all but the smallest, ciphertext.
 const MAX_PREFIX: u64 = 32 * 1024;
@@ -91,6 +90,10 @@ pub struct Upload<'a> {
     pub stop: &'a CancellationToken,
     /// Where its parts are counted.
     pub uploads: &'a Uploads,
+    /// Where its parts find room.
+    pub places: &'a PartPlaces,
+    /// How often it was tried, with this one.
+    pub attempt: u32,
     /// Where opened data keys are counted.
     pub meter: &'a Meter,
     /// What time it is.
@@ -173,68 +176,6 @@ impl Upload<'_> {
         Ok((id, Vec::new()))
     }
 
-    /// Sends the parts that the store does not hold, and says which ones make the object.
-    async fn send_missing_parts(
-        &self,
-        key: &ObjectKey,
-        id: &UploadId,
-        held: &[PartReceipt],
-        part_size: u64,
-    ) -> Result<Vec<PartReceipt>, PipelineError> {
-        let route = Route {
-            source: self.file.source,
-            destination: self.destination,
-        };
-        let (sequence, now) = (self.file.sequence, self.clock.now());
-        let progress = self.uploads.begin(route, sequence, self.facts.size, now);
-        let mut parts = Vec::new();
-        for (index, number) in (0..self.facts.size.div_ceil(part_size)).zip(1u32..) {
-            check(self.stop)?;
-            let offset = index.saturating_mul(part_size);
-            let size = part_size.min(self.facts.size.saturating_sub(offset));
-            let body = self.read_part(offset, size).await?;
-            let crc32c = crc32c::crc32c(&body);
-            if let Some(receipt) = held_as(held, number, size, crc32c) {
-                parts.push(receipt);
-                progress.resumed(size);
-                continue;
-            }
-            let part = Part {
-                number,
-                offset,
-                body,
-                crc32c,
-            };
-            failpoint!("before-part");
-            let receipt = self.store.upload_part(key, id, part).await?;
-            failpoint!("part-sent");
-            parts.push(receipt);
-            progress.sent(size);
-        }
-        Ok(parts)
-    }
-
-    async fn read_part(&self, offset: u64, size: u64) -> Result<Bytes, PipelineError> {
-        let path: Arc<Path> = self.spooled.into();
-        let read = {
-            let path = Arc::clone(&path);
-            move || -> std::io::Result<Bytes> {
-                let len = usize::try_from(size).map_err(std::io::Error::other)?;
-                let mut body = vec![0; len];
-                File::open(&path)?.read_exact_at(&mut body, offset)?;
-                Ok(body.into())
-            }
-        };
-        let spooled = |source| PipelineError::Spooled {
-            path: path.to_path_buf(),
-            source,
-        };
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|join| spooled(std::io::Error::other(join)))?
-            .map_err(spooled)
-    }
-
     /// Verifies the object that was just sent: the store's own size and checksum.
     async fn verify(&self, key: &ObjectKey) -> Result<Verified, PipelineError> {
         let there = self.look(key).await?;
@@ -278,17 +219,4 @@ impl Upload<'_> {
             facts: self.facts.clone(),
         }
     }
-}
-
-/// The receipt of a part that the store holds already. A store that tells a part's checksum proves it; one that
-/// does not is asked for the whole object's at the end.
-fn held_as(held: &[PartReceipt], number: u32, size: u64, crc32c: u32) -> Option<PartReceipt> {
-    let part = held
-        .iter()
-        .find(|part| part.number == number && part.size == size)
-        .filter(|part| part.crc32c.is_none_or(|there| there == crc32c))?;
-    Some(PartReceipt {
-        crc32c: Some(crc32c),
-        ..part.clone()
-    })
 }

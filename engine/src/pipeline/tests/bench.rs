@@ -15,6 +15,7 @@ use crate::config::{EncryptionConfig, SpoolConfig};
 use crate::keyring::{self, Keyring};
 use crate::layout::{Sequence, SourceIdentity};
 use crate::ledger::{FileKey, Fingerprint, JobFilter, JobRow, Ledger, NewFile, Route};
+use crate::pipeline::PartPlaces;
 use crate::pipeline::backups::BaseBackups;
 use crate::pipeline::pace::Pace;
 use crate::pipeline::progress::Uploads;
@@ -140,6 +141,7 @@ impl Bench {
             backups: BaseBackups::default(),
             meter: crate::metrics::Meter::default(),
             uploads: Uploads::default(),
+            places: PartPlaces::new(1),
         };
         Opened {
             pipeline: Arc::new(pipeline),

@@ -7,7 +7,7 @@ use super::bench::{Bench, LARGE, Opened, SMALL, object};
 use super::recording::{Act, Gate};
 use crate::store::{ObjectStore, Operation, ServiceFailure, StoreError};
 
-fn cut_off() -> StoreError {
+pub(super) fn cut_off() -> StoreError {
     StoreError::Transport {
         operation: Operation::Put,
         object: "file:///archive/object".to_owned(),
