@@ -18,6 +18,7 @@
 //! | `before-part`, `part-sent` | the store acknowledged one part more |
 //! | `parts-sent`, `before-complete` | it acknowledged all parts |
 //! | `completed` | the object stands, not verified |
+//! | `linked` | the same where the spooled object got a second name |
 //! | `before-put`, `put` | the same for an object of one part |
 //! | `before-verify`, `verified` | the store named our size and checksum |
 //! | `before-turn` | the files before it may be uncommitted |

@@ -26,8 +26,9 @@ mod trial;
 mod usage;
 mod writer;
 
+use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -204,6 +205,8 @@ impl Spool {
         make_dir(&dir)?;
         tempfile::Builder::new()
             .prefix(".")
+            // Less the umask: it may become an archive's object as it is, and what it says is encrypted.
+            .permissions(Permissions::from_mode(0o666))
             .tempfile_in(&dir)
             .map_err(io_error("create a file in", &dir))
     }

@@ -28,6 +28,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -237,6 +238,16 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// Those of the service.
     async fn list_prefixes(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+
+    /// Makes the file at `path` the object `key`, if the key is free, without its bytes being written once more: a second
+    /// name for them, where the store is a directory on the file's filesystem. `false`: it cannot, and nothing has changed;
+    /// send it. The file MUST be whole and synced, and never be written again.
+    ///
+    /// # Errors
+    /// As [`put_if_absent`](Self::put_if_absent).
+    async fn link_if_absent(&self, _key: &ObjectKey, _path: &Path) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 
     /// How it takes an upload.
     fn upload_kind(&self) -> UploadKind {

@@ -16,7 +16,7 @@ mod seed;
 mod site;
 mod whole;
 
-pub use place::{Bucket, Database, Destination};
+pub use place::{Bucket, Database, Destination, other_filesystem};
 pub use seed::seed;
 pub use site::{Daemon, Ended, Site};
 pub use whole::{Originals, files_below, originals};

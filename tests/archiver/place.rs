@@ -1,8 +1,11 @@
 //! Where an archiver keeps its work, and where its archive goes.
 
 use std::future::Future;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use engine::store::StoreConfig;
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::harness::{Gcs, Postgres, Proxy, SeaweedFs};
@@ -33,12 +36,31 @@ impl Database<'_> {
 /// Where the archive of one site goes.
 #[derive(Debug, Clone, Copy)]
 pub enum Destination<'a> {
-    /// A folder of the site's own.
+    /// A folder of the site's own, on the spool's filesystem: sealed objects get a second name there.
     Folder,
+    /// A folder of the site's own below this one, on another filesystem.
+    Mount(&'a Path),
     /// A prefix of its own in a bucket.
     Bucket(&'a Bucket),
     /// A prefix of its own in a `gs://` bucket.
     Google(&'a Gcs),
+}
+
+/// A store in a folder, for the program and for the test to look at.
+pub(super) fn folder(path: &Path) -> (StoreConfig, StoreConfig) {
+    let store = StoreConfig {
+        url: format!("file://{}", path.display()),
+        ..StoreConfig::default()
+    };
+    (store.clone(), store)
+}
+
+/// A folder that is not on the filesystem where temporary ones are.
+pub fn other_filesystem() -> TempDir {
+    let mount = tempfile::tempdir_in("/dev/shm").expect("/dev/shm is a second filesystem");
+    let device = |path: &Path| path.metadata().unwrap().dev();
+    assert_ne!(device(mount.path()), device(&std::env::temp_dir()));
+    mount
 }
 
 /// A real S3 store with a proxy before it. One serves any number of sites.

@@ -68,14 +68,8 @@ impl Site {
         destination: Destination,
     ) -> Self {
         let (store, straight) = match destination {
-            Destination::Folder => {
-                let url = format!("file://{}", workspace.archive().display());
-                let store = StoreConfig {
-                    url,
-                    ..StoreConfig::default()
-                };
-                (store.clone(), store)
-            }
+            Destination::Folder => place::folder(&workspace.archive()),
+            Destination::Mount(mount) => place::folder(&mount.join(name)),
             Destination::Bucket(bucket) => (bucket.store(name), bucket.straight(name)),
             Destination::Google(server) => {
                 let store = place::google(server, name);

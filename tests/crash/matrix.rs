@@ -5,12 +5,15 @@
 //! behind it are tried all the same.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use crate::archiver::{Bucket, Database, Destination, Originals, Site, binlogs, originals};
+use crate::archiver::{
+    Bucket, Database, Destination, Originals, Site, binlogs, originals, other_filesystem,
+};
 use crate::harness::{Gcs, Postgres};
-use crate::points::{POINTS, Point};
+use crate::points::{LINKED, POINTS, Point};
 
 /// The large file: of three parts, which are of 8 MiB.
 const LARGE: usize = 18 << 20;
@@ -30,6 +33,14 @@ const PAIRS_IN_THE_GATE: usize = 3;
 #[test]
 #[ignore = "needs a minute"]
 fn sqlite_and_a_folder() {
+    let mount = other_filesystem();
+    kill_everywhere(Database::Sqlite, Destination::Mount(mount.path()), 0);
+}
+
+/// What is sealed becomes the object as it is.
+#[test]
+#[ignore = "needs a minute"]
+fn sqlite_and_a_folder_beside_the_spool() {
     kill_everywhere(Database::Sqlite, Destination::Folder, 0);
 }
 
@@ -43,8 +54,9 @@ fn sqlite_and_s3() {
 #[test]
 #[ignore = "needs the lab: tests/lab/install"]
 fn postgres_and_a_folder() {
-    let postgres = Postgres::start();
-    kill_everywhere(Database::Postgres(&postgres), Destination::Folder, 0);
+    let (postgres, mount) = (Postgres::start(), other_filesystem());
+    let destination = Destination::Mount(mount.path());
+    kill_everywhere(Database::Postgres(&postgres), destination, 0);
 }
 
 #[test]
@@ -73,7 +85,11 @@ fn kill_everywhere(database: Database, destination: Destination, turn: usize) {
     binlogs::write_four(template.path(), LARGE);
     let originals = originals(template.path());
     let mut failed = Vec::new();
+    let is_linked = matches!(destination, Destination::Folder);
     for point in chosen(turn) {
+        if !point.is_passed(is_linked) {
+            continue;
+        }
         let case = Case {
             point,
             template: template.path(),
@@ -84,8 +100,18 @@ fn kill_everywhere(database: Database, destination: Destination, turn: usize) {
         if catch_unwind(AssertUnwindSafe(|| case.run())).is_err() {
             failed.push(point);
         }
+        if let Destination::Mount(mount) = destination {
+            // It may be small.
+            remove_all_in(mount);
+        }
     }
     assert!(failed.is_empty(), "not whole after a kill at {failed:?}");
+}
+
+fn remove_all_in(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        fs::remove_dir_all(entry.unwrap().path()).unwrap();
+    }
 }
 
 /// Those of one name (`GTIDE_POINT`), all (`GTIDE_ALL_POINTS`), or those whose turn it is.
@@ -95,7 +121,7 @@ fn chosen(turn: usize) -> Vec<Point> {
     let turns = POINTS.iter().enumerate();
     let wanted = turns.filter(|(n, point)| match &name {
         Some(name) => name == point.name,
-        None => all || n % PAIRS_IN_THE_GATE == turn,
+        None => all || n % PAIRS_IN_THE_GATE == turn || point.name == LINKED,
     });
     let points: Vec<Point> = wanted.map(|(_, point)| *point).collect();
     assert!(!points.is_empty(), "no failpoint is named {name:?}");

@@ -28,6 +28,8 @@ pub const POINTS: &[Point] = &[
     at("kept", 4),
     at("sealed", 1),
     at("sealed", 4),
+    at("linked", 1),
+    at("linked", 4),
     at("before-begin-upload", 1),
     at("begun", 1),
     at("upload-recorded", 1),
@@ -58,6 +60,34 @@ pub const POINTS: &[Point] = &[
     at("cleared", 1),
     at("cleared", 4),
 ];
+
+/// On the way to a store that takes bytes.
+const OF_SENDING: [&str; 10] = [
+    "before-begin-upload",
+    "begun",
+    "upload-recorded",
+    "before-part",
+    "part-sent",
+    "parts-sent",
+    "before-complete",
+    "completed",
+    "before-put",
+    "put",
+];
+
+/// To one where the object only gets a second name.
+pub const LINKED: &str = "linked";
+
+impl Point {
+    /// Does the program come there, with a destination on the spool's filesystem or not?
+    pub fn is_passed(self, is_linked: bool) -> bool {
+        if is_linked {
+            !OF_SENDING.contains(&self.name)
+        } else {
+            self.name != LINKED
+        }
+    }
+}
 
 /// The table above and the engine name the same points: none is forgotten when one is added.
 #[test]

@@ -1,7 +1,7 @@
 //! What the archiver can take, and whether it keeps up: memory at most, sealing and sending against what is written.
 //!
-//! The bound on memory is a sum of the code's own: for each lane the greater of what sealing and what uploading hold
-//! (a lane does one at a time), the database's page caches, and this program as it stands. What lists of files take
+//! The bound on memory is a sum of the code's own: what sealing holds, for each file that may be sealed at once, a part
+//! for each upload, the database's page caches, and this program as it stands. What lists of files take
 //! comes on top: some hundred bytes for each file in an index.
 
 use std::path::Path;
@@ -14,6 +14,7 @@ use super::upload::Speed;
 use crate::config::Config;
 use crate::finding::Finding;
 use crate::ledger::MAX_CONNECTIONS;
+use crate::pipeline::pace::places_for;
 use crate::pipeline::seal::{self, Trial};
 use crate::store::part_size;
 
@@ -71,11 +72,12 @@ pub(super) fn check(config: &Config, observed: &Observed, speeds: &[Speed]) -> V
 
 /// Bytes that the archiver takes at most.
 fn bound(uploads: u64, largest: u64, compressor: u64, program: u64) -> u64 {
-    let sealing = seal::MEMORY.saturating_add(compressor);
-    let lane = sealing.max(part_size(largest));
+    let one = seal::MEMORY.saturating_add(compressor);
+    let sealing = one.saturating_mul(places_for(uploads));
+    let sending = part_size(largest).saturating_mul(uploads);
     let caches = PAGE_CACHE.saturating_mul(u64::from(MAX_CONNECTIONS));
-    let lanes = lane.saturating_mul(uploads);
-    lanes.saturating_add(caches).saturating_add(program)
+    let work = sealing.saturating_add(sending);
+    work.saturating_add(caches).saturating_add(program)
 }
 
 fn memory(config: &Config, largest: u64, trial: &Trial, program: u64) -> Finding {
@@ -196,13 +198,14 @@ mod tests {
 
     #[test]
     fn the_bound_is_of_whole_lanes_and_grows_with_the_parts_of_huge_files() {
+        let (part, caches) = (8 * MIB, PAGE_CACHE * u64::from(MAX_CONNECTIONS));
         let one = bound(1, 0, 0, 0);
-        let caches = PAGE_CACHE * u64::from(MAX_CONNECTIONS);
-        assert_eq!(one, seal::MEMORY + caches);
-        assert_eq!(bound(4, 0, 0, 0) - caches, 4 * (one - caches));
+        assert_eq!(one, seal::MEMORY + part + caches);
+        let sealing = places_for(4) * seal::MEMORY;
+        assert_eq!(bound(4, 0, 0, 0), sealing + 4 * part + caches);
         assert_eq!(bound(1, 0, MIB, MIB), one + 2 * MIB);
         // A binlog of a tebibyte has parts of 105 MiB.
-        assert_eq!(bound(1, MIB * MIB, 0, 0), 105 * MIB + caches);
+        assert_eq!(bound(1, MIB * MIB, 0, 0), one + 97 * MIB);
     }
 
     #[test]

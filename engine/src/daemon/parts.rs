@@ -16,7 +16,7 @@ use crate::layout::{ClusterName, SourceIdentity};
 use crate::ledger::{DestinationId, Ledger, LedgerError, Route, SourceId, agent_key};
 use crate::metrics::{Meter, Subject};
 use crate::pipeline::PartPlaces;
-use crate::pipeline::pace::Pace;
+use crate::pipeline::pace::{Pace, places_for};
 use crate::pipeline::progress::Uploads;
 use crate::queue::{Claim, Claims, Ownership, Queue, QueueConfig};
 use crate::spool::Spool;
@@ -129,7 +129,10 @@ impl Parts {
             clock,
             meter,
             uploads: Uploads::default(),
-            pace: Arc::new(Pace::new(config.uploads(), config.queue.yield_at)),
+            pace: Arc::new(Pace::new(
+                places_for(config.uploads()),
+                config.queue.yield_at,
+            )),
             places: PartPlaces::new(config.uploads()),
             reserve: config.spool.reserve,
             destinations,

@@ -18,6 +18,7 @@
 //! taken away when its file is sealed.
 
 use std::convert::Infallible;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +29,9 @@ use tokio::time::MissedTickBehavior;
 
 /// Where Linux tells it.
 const CPU_PRESSURE: &str = "/proc/pressure/cpu";
+
+/// A machine with fewer counts as one with so many.
+const LEAST_CPUS: u64 = 2;
 
 /// Between two looks: half of them see what the last one changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -40,6 +44,14 @@ pub struct Pace {
     now: AtomicUsize,
     yield_at: u8,
     pressure: PathBuf,
+}
+
+/// How many files are sealed at once at most, where there may be so many uploads: no more than there are CPUs, since each
+/// takes a whole one and some 14 MiB; two at least, so that one computes while another waits for the disk.
+#[must_use]
+pub fn places_for(uploads: u64) -> u64 {
+    let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    uploads.min((cpus as u64).max(LEAST_CPUS)).max(1)
 }
 
 /// What a look leads to.
@@ -186,6 +198,15 @@ mod tests {
     fn tell(file: &Path, percent: u8) {
         let text = format!("some avg10={percent}.00 avg60=0.00 avg300=0.00 total=1\n");
         durable_fs::replace(file, text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn no_more_files_are_sealed_at_once_than_there_are_lanes_or_cpus() {
+        assert_eq!(places_for(1), 1);
+        assert_eq!(places_for(2), 2);
+        let most = places_for(u64::MAX);
+        let cpus = std::thread::available_parallelism().unwrap().get() as u64;
+        assert_eq!(most, cpus.max(2));
     }
 
     async fn settles_at(pace: &Pace, places: usize) {

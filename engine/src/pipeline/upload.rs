@@ -13,6 +13,7 @@
 //! # Crash consistency
 //! | killed after          | found on restart                        | done then                    |
 //! |-----------------------|-----------------------------------------|------------------------------|
+//! | linked                | object at the key                       | compared by HEAD, no upload  |
 //! | some parts sent       | upload id in the ledger                 | the missing parts are sent   |
 //! | upload completed      | object at the key, upload id in ledger  | compared by HEAD, no upload  |
 //! | spool lost            | object sealed under another data key    | read back, adopted           |
@@ -131,6 +132,10 @@ impl Upload<'_> {
     }
 
     async fn send(&self, key: &ObjectKey, id: Option<UploadId>) -> Result<(), PipelineError> {
+        if id.is_none() && self.store.link_if_absent(key, self.spooled).await? {
+            failpoint!("linked");
+            return Ok(());
+        }
         let part_size = self.store.part_size(self.facts.size);
         if self.facts.size <= part_size {
             let body = self.read_part(0, self.facts.size).await?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -94,10 +94,39 @@ impl Tree {
         staged: &Path,
         key: &ObjectKey,
     ) -> Result<(), StoreError> {
-        let io = self.io(operation, key);
+        let path = self.path_of(key);
+        let created = durable_fs::create_dir_all(durable_fs::parent_of(&path));
+        let moved = created.and_then(|()| durable_fs::move_new(staged, &path));
+        self.entered(operation, key, moved)
+    }
+
+    /// Gives a whole and synced file of another directory's the name of the object `key`, if the key is free. `false`
+    /// where that cannot be: it is on another file system, has another name already, or names cannot be added there.
+    pub(super) fn link(&self, key: &ObjectKey, file: &Path) -> Result<bool, StoreError> {
+        if !std::fs::metadata(file).is_ok_and(|found| found.nlink() == 1) {
+            return Ok(false);
+        }
+        let io = self.io(Operation::Put, key);
         let path = self.path_of(key);
         durable_fs::create_dir_all(durable_fs::parent_of(&path)).map_err(&io)?;
-        match durable_fs::move_new(staged, &path) {
+        match durable_fs::link_new(file, &path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
+                Ok(false)
+            }
+            linked => self.entered(Operation::Put, key, linked).map(|()| true),
+        }
+    }
+
+    /// What became of giving an object its name.
+    fn entered(
+        &self,
+        operation: Operation,
+        key: &ObjectKey,
+        outcome: io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let io = self.io(operation, key);
+        let path = self.path_of(key);
+        match outcome {
             Ok(()) => self.settle(durable_fs::parent_of(&path)).map_err(&io),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_object(&path) => {
                 // It may be our own, from before a crash: whoever takes it for that must find it
