@@ -24,10 +24,11 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use engine::exit::{Diagnose, Exit};
+use engine::exit::{Diagnose, Exit, chain};
 use engine::gtid::GtidSet;
 use serde::Serialize;
 
+use self::channel::Channel;
 use self::check::{Inputs, Status};
 use self::durability::Relaxed;
 use self::facts::{Clients, Facts};
@@ -122,13 +123,23 @@ pub struct Stopped {
     pub hint: Option<String>,
 }
 
+impl From<ServerError> for Stopped {
+    fn from(error: ServerError) -> Self {
+        Self {
+            message: chain(&error),
+            exit: error.exit(),
+            hint: error.hint(),
+        }
+    }
+}
+
 /// Runs the plan.
 ///
 /// # Errors
 /// When it could not be begun, or the server does not say how it ended. All else is in the report.
 pub async fn apply(task: Task<'_>) -> Result<(Applied, Exit), ApplyError> {
     let began = Instant::now();
-    let facts = Facts::ask(task.server).await?;
+    let mut facts = Facts::ask(task.server).await?;
     let mut inputs = Inputs {
         plan: task.plan,
         steps: task.steps,
@@ -161,6 +172,11 @@ pub async fn apply(task: Task<'_>) -> Result<(Applied, Exit), ApplyError> {
     }
     if task.check_only {
         return Ok((report.end(Outcome::Checked, Exit::Ok), Exit::Ok));
+    }
+    // What a run that was killed left to the server's applier was applied until now.
+    if Channel::new(task.server).remove().await? {
+        facts.executed = task.server.executed().await?;
+        report.began_with = facts.executed.clone();
     }
     let missing = check::missing(task.plan, &facts.executed);
     let stopped = if missing.is_empty() && !task.steps.iter().any(|step| step.anonymous) {

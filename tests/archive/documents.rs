@@ -28,13 +28,15 @@ pub(crate) fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The text line by line, and whether a line stands in a fenced block.
-fn lines(text: &str) -> impl Iterator<Item = (&str, bool)> {
-    let mut is_fenced = false;
+/// The text line by line, and the language of the fenced block in which a line stands.
+fn lines(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let mut fence = None;
     text.lines().map(move |line| {
-        let is_fence = line.trim_start().starts_with("```");
-        is_fenced ^= is_fence;
-        (line, is_fenced || is_fence)
+        let Some(language) = line.trim_start().strip_prefix("```") else {
+            return (line, fence);
+        };
+        fence = fence.xor(Some(language));
+        (line, Some(language))
     })
 }
 
@@ -49,7 +51,7 @@ fn anchor(heading: &str) -> String {
 }
 
 fn anchors(text: &str) -> BTreeSet<String> {
-    let headings = lines(text).filter(|(line, is_code)| !is_code && line.starts_with('#'));
+    let headings = lines(text).filter(|(line, code)| code.is_none() && line.starts_with('#'));
     let mut all = BTreeSet::new();
     for (line, _) in headings {
         let anchor = anchor(line.trim_start_matches('#'));
@@ -66,7 +68,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 
 /// What stands in the parentheses of `[…](…)`, spans of code aside.
 fn targets(text: &str) -> Vec<String> {
-    let plain = lines(text).filter(|(_, is_code)| !is_code);
+    let plain = lines(text).filter(|(_, code)| code.is_none());
     let mut found = Vec::new();
     for (line, _) in plain {
         // Every second piece is a span of code; a link's text may hold one, its target does not.
@@ -119,18 +121,19 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     ours.map(<[String]>::to_vec).collect()
 }
 
-/// Of blocks, fenced or indented.
+/// Of blocks, indented or fenced; `text` is what a program shows.
 fn commands_in_blocks(text: &str) -> Vec<Vec<String>> {
-    let shell = lines(text).filter_map(|(line, is_fenced)| {
-        line.strip_prefix("    ")
-            .or_else(|| is_fenced.then_some(line))
+    let shell = lines(text).filter_map(|(line, code)| match code {
+        Some("text") => None,
+        Some(_) => Some(line),
+        None => line.strip_prefix("    "),
     });
     shell.flat_map(|line| commands(line.trim())).collect()
 }
 
 /// Of spans in the text. What is written in capitals, brackets or dots there is to be filled in, or left out.
 fn commands_in_text(text: &str) -> Vec<Vec<String>> {
-    let plain = lines(text).filter(|(line, is_code)| !is_code && !line.starts_with("    "));
+    let plain = lines(text).filter(|(line, code)| code.is_none() && !line.starts_with("    "));
     let plain: Vec<_> = plain.map(|(line, _)| line).collect();
     let plain = plain.join(" ");
     let spans = plain.split('`').skip(1).step_by(2);

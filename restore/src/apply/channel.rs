@@ -2,16 +2,16 @@
 //!
 //! # After a crash
 //! Whoever is killed leaves the channel to its applier, which ends with the plan, or with what it got; the next run
-//! removes it and goes on behind what was executed.
+//! removes it before anything else and goes on behind what was executed until then.
 
 use std::process::{Command, Stdio};
 
-use engine::exit::{Diagnose, Exit, chain};
+use engine::exit::Exit;
 
 use super::{LOOK_EVERY, Stopped, Task};
 use crate::progress::Progress;
 pub(super) use crate::serve::report::CHANNEL;
-use crate::server::{MYSQL, Row, Server};
+use crate::server::{MYSQL, Row, Server, ServerError};
 
 /// What the applier does when no relay log is left (`Replica_SQL_Running_State`).
 const HAS_READ_ALL: &str = "has read all relay log";
@@ -31,29 +31,26 @@ impl<'a> Channel<'a> {
         Self { server }
     }
 
-    pub(super) async fn ask(&self, question: &str) -> Result<Vec<Row>, Stopped> {
-        self.server.ask(question).await.map_err(|error| Stopped {
-            message: chain(&error),
-            exit: error.exit(),
-            hint: error.hint(),
-        })
+    pub(super) async fn ask(&self, question: &str) -> Result<Vec<Row>, ServerError> {
+        self.server.ask(question).await
     }
 
-    async fn status(&self) -> Result<Option<Row>, Stopped> {
+    async fn status(&self) -> Result<Option<Row>, ServerError> {
         let channels = self.ask("SHOW REPLICA STATUS").await?;
         let ours = |row: &Row| row.get("Channel_Name").is_some_and(|name| name == CHANNEL);
         Ok(channels.into_iter().find(ours))
     }
 
-    /// Removes the channel and its files, if there is one.
-    pub(super) async fn remove(&self) -> Result<(), Stopped> {
+    /// Removes the channel and its files; whether there was one. From here on nothing is applied.
+    pub(super) async fn remove(&self) -> Result<bool, ServerError> {
         if self.status().await?.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let remove = format!(
             "STOP REPLICA FOR CHANNEL '{CHANNEL}'; RESET REPLICA ALL FOR CHANNEL '{CHANNEL}'"
         );
-        self.ask(&remove).await.map(drop)
+        self.ask(&remove).await?;
+        Ok(true)
     }
 
     /// Stops the channel of a run that is interrupted.

@@ -42,7 +42,6 @@ pub(super) async fn run(
         prefix: facts.relay_log.clone(),
     };
     let channel = Channel::new(task.server);
-    channel.remove().await?;
     logs.write(task.archive, parts, progress).await?;
     let wanted = check::missing(task.plan, &facts.executed);
     let guard = channel.stop_when_dropped();
@@ -52,7 +51,9 @@ pub(super) async fn run(
     };
     let removed = channel.remove().await;
     guard.disarm();
-    outcome.and(removed)
+    outcome?;
+    removed?;
+    Ok(())
 }
 
 /// Makes the channel at the first file, and starts its applier.
@@ -68,7 +69,8 @@ async fn start(channel: &Channel<'_>, logs: &RelayLogs, wanted: &GtidSet) -> Res
     let start = format!(
         "START REPLICA SQL_THREAD UNTIL SQL_AFTER_GTIDS = '{wanted}' FOR CHANNEL '{CHANNEL}'"
     );
-    channel.ask(&start).await.map(drop)
+    channel.ask(&start).await?;
+    Ok(())
 }
 
 /// The names of the channel's files.

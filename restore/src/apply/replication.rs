@@ -35,7 +35,6 @@ pub(super) async fn run(task: Task<'_>, facts: &Facts, progress: &Progress) -> R
     let listener = listen(task, &offer, &access).await;
     let listener = listener.map_err(|error| unserved(&error))?;
     let channel = Channel::new(task.server);
-    channel.remove().await?;
     let guard = channel.stop_when_dropped();
     let outcome = match start(task, facts, &channel, &listener, &access).await {
         Ok(()) => tokio::select! {
@@ -49,7 +48,9 @@ pub(super) async fn run(task: Task<'_>, facts: &Facts, progress: &Progress) -> R
     drop(listener);
     let removed = channel.remove().await;
     guard.disarm();
-    outcome.and(removed)
+    outcome?;
+    removed?;
+    Ok(())
 }
 
 async fn listen(
@@ -79,7 +80,8 @@ async fn start(
     channel.ask(&make).await?;
     let wanted = check::missing(task.plan, &facts.executed);
     let start = format!("START REPLICA UNTIL SQL_AFTER_GTIDS = '{wanted}' FOR CHANNEL '{CHANNEL}'");
-    channel.ask(&start).await.map(drop)
+    channel.ask(&start).await?;
+    Ok(())
 }
 
 /// Shows what was sent, until it is dropped.

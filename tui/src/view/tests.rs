@@ -314,6 +314,19 @@ fn what_needs_room_has_it() {
 }
 
 #[test]
+fn the_readme_shows_the_console_as_it_is() {
+    let mut failing = failing();
+    failing.sources.truncate(2);
+    failing.troubles.clear();
+    let frame = frame(&of(Some(failing)), 110, 18);
+    let readme = include_str!("../../../README.md");
+    let shown = readme.split("```text\n").nth(1).unwrap();
+    let shown = shown.split("```").next().unwrap().lines();
+    let is = frame.lines().map(str::trim_end);
+    assert!(shown.eq(is), "README.md shows another:\n{frame}");
+}
+
+#[test]
 fn an_upload_is_told_with_its_rate_without_what_an_earlier_attempt_had_sent() {
     let mut model = of(Some(healthy()));
     press(&mut model, "2");

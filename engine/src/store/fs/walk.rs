@@ -3,10 +3,13 @@
 //! One folder's names are in memory at a time for each level of depth: a listing of a million objects
 //! in one folder holds a million names.
 
-use std::fs::DirEntry;
+use std::fs::{DirEntry, File};
 use std::io;
 use std::sync::Arc;
 use std::vec::IntoIter;
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
 
 use super::tree::Tree;
 use crate::layout::ObjectKey;
@@ -29,6 +32,8 @@ pub(super) struct Walk {
 struct Folder {
     /// Its key: empty, or with a slash at its end.
     key: String,
+    /// Itself, so that each name in it is looked up in one step; `None` where it is gone.
+    dir: Option<File>,
     /// Those in it that are still to come, ascending.
     names: IntoIter<Name>,
 }
@@ -41,6 +46,20 @@ struct Name(Box<str>);
 impl Name {
     fn is_folder(&self) -> bool {
         self.0.ends_with('/')
+    }
+}
+
+impl Folder {
+    /// Bytes in a file of it; `None` when that is gone.
+    fn size(&self, name: &Name) -> io::Result<Option<u64>> {
+        let Some(dir) = &self.dir else {
+            return Ok(None);
+        };
+        match rustix::fs::statat(dir, &*name.0, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(Some(u64::try_from(found.st_size).unwrap_or_default())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -82,17 +101,11 @@ impl Walk {
                 open.push(self.folder(key).map_err(io(self.url()))?);
                 continue;
             }
-            match self.tree.root().join(&key).symlink_metadata() {
-                Ok(metadata) => {
-                    self.open = Some(open);
-                    return Ok(Some(ListedObject {
-                        key: ObjectKey::from_listing(key),
-                        size: metadata.len(),
-                    }));
-                }
-                // Removed while we walked.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(io(self.url())(error)),
+            // `None`: removed while we walked.
+            if let Some(size) = folder.size(&name).map_err(io(self.url()))? {
+                self.open = Some(open);
+                let key = ObjectKey::from_listing(key);
+                return Ok(Some(ListedObject { key, size }));
             }
         }
         self.open = Some(open);
@@ -109,7 +122,12 @@ impl Walk {
         })?;
         names.sort_unstable();
         let names = names.into_iter();
-        Ok(Folder { key, names })
+        let dir = match File::open(self.tree.root().join(&key)) {
+            Ok(dir) => Some(dir),
+            Err(error) if is_absent(&error) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Folder { key, dir, names })
     }
 
     /// Whether what is asked for may be at or below this key.
@@ -164,12 +182,7 @@ fn read_names(
 ) -> io::Result<Vec<Name>> {
     let entries = match std::fs::read_dir(tree.root().join(folder)) {
         Ok(entries) => entries,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
+        Err(error) if is_absent(&error) => {
             return Ok(Vec::new());
         }
         Err(error) => return Err(error),
@@ -179,6 +192,14 @@ fn read_names(
         names.extend(name_of(folder, &entry?)?.filter(&mut wanted));
     }
     Ok(names)
+}
+
+/// Of a folder: it is not there, or is something else.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// `None` for what is no part of the store: unfinished work, foreign things.
