@@ -173,18 +173,9 @@ pub async fn apply(task: Task<'_>) -> Result<(Applied, Exit), ApplyError> {
     if task.check_only {
         return Ok((report.end(Outcome::Checked, Exit::Ok), Exit::Ok));
     }
-    // What a run that was killed left to the server's applier was applied until now.
-    if Channel::new(task.server).remove().await? {
-        facts.executed = task.server.executed().await?;
-        report.began_with = facts.executed.clone();
-    }
-    let missing = check::missing(task.plan, &facts.executed);
-    let stopped = if missing.is_empty() && !task.steps.iter().any(|step| step.anonymous) {
-        None
-    } else {
-        let parts = remaining(task, &facts.executed).await?;
-        report.replay_bytes = parts.iter().map(Part::bytes).sum();
-        replay(task, via, &facts, &parts).await
+    let stopped = match take_over(task, via, &mut facts).await {
+        Ok(()) => go_on(task, via, &facts, &mut report).await?,
+        Err(stopped) => Some(stopped),
     };
     let executed = match (task.server.executed().await, &stopped) {
         (Ok(executed), _) => executed,
@@ -194,6 +185,32 @@ pub async fn apply(task: Task<'_>) -> Result<(Applied, Exit), ApplyError> {
     };
     report.seconds = began.elapsed().as_secs_f64();
     Ok(conclude(task, report, &facts.executed, &executed, stopped).await)
+}
+
+/// What a run that was killed left to the server's applier was applied until now.
+async fn take_over(task: Task<'_>, via: Via, facts: &mut Facts) -> Result<(), Stopped> {
+    if facts.leftover {
+        let channel = Channel::new(task.server);
+        facts.executed = channel.take_over(via, task.plan).await?;
+    }
+    Ok(())
+}
+
+/// Replays what the server lacks.
+async fn go_on(
+    task: Task<'_>,
+    via: Via,
+    facts: &Facts,
+    report: &mut Applied,
+) -> Result<Option<Stopped>, ApplyError> {
+    report.began_with = facts.executed.clone();
+    let missing = check::missing(task.plan, &facts.executed);
+    if missing.is_empty() && !task.steps.iter().any(|step| step.anonymous) {
+        return Ok(None);
+    }
+    let parts = remaining(task, &facts.executed).await?;
+    report.replay_bytes = parts.iter().map(Part::bytes).sum();
+    Ok(replay(task, via, facts, &parts).await)
 }
 
 async fn replay(task: Task<'_>, via: Via, facts: &Facts, parts: &[Part]) -> Option<Stopped> {

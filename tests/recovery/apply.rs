@@ -24,6 +24,15 @@ struct Place {
 
 impl Place {
     fn new(seed: u64) -> Self {
+        Self::of(seed, |mysqld, workload| {
+            for _ in 0..4 {
+                workload.work(mysqld);
+            }
+            mysqld.sql("INSERT INTO c.t (v, s) VALUES (1, 'a mark'); FLUSH BINARY LOGS");
+        })
+    }
+
+    fn of(seed: u64, work: impl Fn(&Mysqld, &mut Workload)) -> Self {
         let mut mysqld = Mysqld::start(SERVER);
         let mut workload = Workload::begin(&mysqld, seed);
         let workspace = workspace_of(&mysqld);
@@ -32,10 +41,7 @@ impl Place {
         let cold = cold_copy(&mysqld, &workspace);
         mysqld.start_again(SERVER);
         let mut moment = || {
-            for _ in 0..4 {
-                workload.work(&mysqld);
-            }
-            mysqld.sql("INSERT INTO c.t (v, s) VALUES (1, 'a mark'); FLUSH BINARY LOGS");
+            work(&mysqld, &mut workload);
             Workload::moment(&mysqld)
         };
         let (early, latest) = (moment(), moment());
@@ -89,13 +95,14 @@ impl Place {
     /// An `apply` of the latest plan that waits for who holds `c.t`.
     fn applying_until_held(&self, server: &Mysqld, via: &str) -> Child {
         let mut apply = self.applying(server, "latest", &["--via", via]);
-        let apply = apply.stdout(Stdio::null()).stderr(Stdio::null());
-        let apply = apply.spawn().unwrap();
+        let apply = apply.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut apply = apply.spawn().unwrap();
         let waits = || server.sql("SHOW PROCESSLIST").contains("metadata lock");
-        assert!(
-            wait_until(PATIENCE, waits),
-            "the applier does not get to c.t"
-        );
+        let looked = wait_until(PATIENCE, || waits() || apply.try_wait().unwrap().is_some());
+        if !looked || !waits() {
+            let output = apply.wait_with_output().unwrap();
+            panic!("it does not get to c.t: {}", stderr(&output));
+        }
         apply
     }
 
@@ -332,6 +339,63 @@ fn a_replica_whose_source_was_killed_is_taken_up_again() {
     place.applies(&server, "latest", &["--via", "replication"]);
     assert_eq!(executed(&server), place.latest.executed);
     assert_eq!(checksums(&server), place.latest.checksums);
+    assert_eq!(server.sql("SHOW REPLICA STATUS"), "");
+}
+
+/// A session that writes statements makes a temporary table in one file and uses it in the next.
+fn with_temporary_tables(seed: u64) -> Place {
+    Place::of(seed, |mysqld, _| {
+        mysqld.sql(
+            "SET SESSION binlog_format=STATEMENT; CREATE TEMPORARY TABLE c.kept (v INT); \
+             INSERT INTO c.kept VALUES (7); FLUSH BINARY LOGS; INSERT INTO c.t (v) SELECT v FROM c.kept; \
+             DROP TEMPORARY TABLE c.kept; FLUSH BINARY LOGS",
+        );
+    })
+}
+
+/// Kills a replica's source while the applier reads the temporary table; what the next run says, `via` this way. It stops
+/// the applier behind that statement, and before the one that drops the table.
+fn after_a_kill(place: &Place, server: &Mysqld, via: &str) -> Output {
+    let holder = Holder::of(server, "c.t");
+    let mut killed = place.applying_until_held(server, "replication");
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let mut next = place.applying(server, "latest", &["--via", via]);
+    let next = next.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let next = next.spawn().unwrap();
+    let stops = || server.sql("SHOW PROCESSLIST").contains("STOP REPLICA");
+    assert!(wait_until(PATIENCE, stops), "nobody stops the applier");
+    drop(holder);
+    next.wait_with_output().unwrap()
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn temporary_tables_outlive_a_run_that_was_killed() {
+    let place = with_temporary_tables(14);
+    let server = place.target();
+    let output = after_a_kill(&place, &server, "replication");
+    assert_eq!(code(&output), 0, "{}{}", json(&output), stderr(&output));
+    assert_eq!(checksums(&server), place.latest.checksums);
+    assert_eq!(server.sql("SHOW REPLICA STATUS"), "");
+}
+
+#[test]
+#[ignore = "needs the lab: tests/lab/install"]
+fn temporary_tables_are_not_lost_by_another_way_and_if_they_are_the_end_says_so() {
+    let place = with_temporary_tables(15);
+    let server = place.target();
+    let output = after_a_kill(&place, &server, "relay");
+    let said = stderr(&output);
+    assert_eq!(code(&output), 5, "{}{said}", json(&output));
+    assert!(said.contains("a temporary table is open in it"), "{said}");
+    assert!(said.contains("only --via replication goes on"), "{said}");
+    // Someone does it nevertheless: the server passes over the statement that drops the table, and its GTID.
+    server.sql("RESET REPLICA ALL FOR CHANNEL 'gtide'");
+    let output = place.apply(&server, "latest", &["--via", "replication"]);
+    assert_eq!(code(&output), 3, "{}{}", json(&output), stderr(&output));
+    assert_eq!(json(&output)["outcome"], "incomplete");
+    assert_ne!(json(&output)["missing"], "");
     assert_eq!(server.sql("SHOW REPLICA STATUS"), "");
 }
 

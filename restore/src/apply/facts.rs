@@ -86,6 +86,8 @@ pub struct Facts {
     pub sessions: Vec<String>,
     /// A replication channel applies what another server sends.
     pub applies: bool,
+    /// A run that was stopped left its replication channel.
+    pub leftover: bool,
     /// Bytes free for its data, where that is on this machine.
     pub free_bytes: Option<u64>,
 }
@@ -141,6 +143,7 @@ impl Facts {
             may_replicate: may_replicate(&server.ask("SHOW GRANTS").await?),
             sessions: sessions.iter().filter_map(other).collect(),
             applies: channels.iter().any(applies),
+            leftover: channels.iter().any(is_ours),
             free_bytes: if is_here { free_bytes(&datadir) } else { None },
             is_here,
             version,
@@ -167,11 +170,15 @@ fn may_replicate(grants: &[Row]) -> bool {
     has("REPLICATION_SLAVE_ADMIN") && has("RELOAD")
 }
 
-/// Whether a channel applies something, gtide's own aside: a run that was killed leaves it, and the next one removes it.
+/// Whether a channel applies something, gtide's own aside: a run that was killed leaves it, and the next one stops it.
 fn applies(channel: &Row) -> bool {
     let is = |name: &str, value: &str| channel.get(name).is_some_and(|found| found == value);
     let runs = is("Replica_SQL_Running", "Yes") || is("Slave_SQL_Running", "Yes");
-    runs && !is("Channel_Name", CHANNEL)
+    runs && !is_ours(channel)
+}
+
+fn is_ours(channel: &Row) -> bool {
+    channel.get("Channel_Name").is_some_and(|name| name == CHANNEL)
 }
 
 fn free_bytes(folder: &Path) -> Option<u64> {

@@ -46,14 +46,12 @@ pub(super) async fn run(
     let wanted = check::missing(task.plan, &facts.executed);
     let guard = channel.stop_when_dropped();
     let outcome = match start(&channel, &logs, &wanted).await {
-        Ok(()) => channel.follow(task, progress).await,
+        Ok(()) => channel.follow(task, &wanted, progress).await,
         Err(stopped) => Err(stopped),
     };
-    let removed = channel.remove().await;
+    let outcome = channel.end(outcome).await;
     guard.disarm();
-    outcome?;
-    removed?;
-    Ok(())
+    outcome
 }
 
 /// Makes the channel at the first file, and starts its applier.

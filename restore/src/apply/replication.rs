@@ -3,7 +3,8 @@
 //!
 //! # How
 //! [`crate::serve`] serves the plan; the channel is made with auto-position, so that the server says itself what it
-//! lacks, and started until the plan's transactions. When the applier stops, the channel is removed.
+//! lacks, and started until the plan's transactions. When the applier stops, the channel is removed. One that a former run
+//! left is taken over: its relay logs go, its temporary tables stay.
 //!
 //! # Limits
 //! The server takes what it gets into relay logs faster than it applies them, and removes each that was applied:
@@ -13,6 +14,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use engine::exit::{Diagnose, chain};
+use engine::gtid::GtidSet;
 
 use super::channel::{CHANNEL, Channel};
 use super::facts::Facts;
@@ -35,10 +37,11 @@ pub(super) async fn run(task: Task<'_>, facts: &Facts, progress: &Progress) -> R
     let listener = listen(task, &offer, &access).await;
     let listener = listener.map_err(|error| unserved(&error))?;
     let channel = Channel::new(task.server);
+    let wanted = check::missing(task.plan, &facts.executed);
     let guard = channel.stop_when_dropped();
-    let outcome = match start(task, facts, &channel, &listener, &access).await {
+    let outcome = match start(&channel, &wanted, &listener, &access).await {
         Ok(()) => tokio::select! {
-            outcome = channel.follow(task, progress) => outcome,
+            outcome = channel.follow(task, &wanted, progress) => outcome,
             never = listener.run() => match never {},
             never = count(&offer, progress) => match never {},
         },
@@ -46,11 +49,9 @@ pub(super) async fn run(task: Task<'_>, facts: &Facts, progress: &Progress) -> R
     };
     // A receiver that waits for events is stopped after 2 s, and one whose source is gone at once.
     drop(listener);
-    let removed = channel.remove().await;
+    let outcome = channel.end(outcome).await;
     guard.disarm();
-    outcome?;
-    removed?;
-    Ok(())
+    outcome
 }
 
 async fn listen(
@@ -69,16 +70,14 @@ async fn listen(
 }
 
 async fn start(
-    task: Task<'_>,
-    facts: &Facts,
     channel: &Channel<'_>,
+    wanted: &GtidSet,
     listener: &Listener,
     access: &Access,
 ) -> Result<(), Stopped> {
     let (host, port) = (listener.address.ip().to_string(), listener.address.port());
     let make = change_source(&host, port, &access.user, &access.password, CHANNEL);
     channel.ask(&make).await?;
-    let wanted = check::missing(task.plan, &facts.executed);
     let start = format!("START REPLICA UNTIL SQL_AFTER_GTIDS = '{wanted}' FOR CHANNEL '{CHANNEL}'");
     channel.ask(&start).await?;
     Ok(())
