@@ -12,7 +12,7 @@
 //!
 //! # Crash consistency
 //! What [`Tx::commit`] returned `Ok` for survives power loss: SQLite is in WAL mode with `synchronous=FULL`, PostgreSQL
-//! commits synchronously, on every connection. A dropped [`Tx`] is rolled back.
+//! commits synchronously, on every connection. A dropped [`Tx`] is rolled back. [`Ledger::begin_unsynced`] is the exception.
 //!
 //! # Concurrency
 //! On SQLite the writers of one process queue up fairly in memory (one [`Tx`] at a time), those of several processes
@@ -111,6 +111,8 @@ pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct Ledger {
     pool: Pool,
+    /// Of a SQLite file that is written: one connection that waits for no disk.
+    unsynced: Option<SqlitePool>,
     writers: Arc<Semaphore>,
     location: Location,
     name: Arc<str>,
@@ -136,11 +138,29 @@ impl Ledger {
     /// [`LedgerError::Database`] when another process holds the file's lock for longer than [`LOCK_TIMEOUT`], or the
     /// server gives no session within [`ACQUIRE_TIMEOUT`].
     pub async fn begin(&self) -> Result<Tx, LedgerError> {
+        self.begin_on(&self.pool).await
+    }
+
+    /// Begins a write transaction of what may be forgotten when the power fails, and is made again: who works on a job,
+    /// what a file looked like. It survives the process, and whatever is committed later is not kept without it: SQLite
+    /// writes its log in order (`synchronous = NORMAL`), and the next [`Ledger::begin`]'s commit syncs all of it. PostgreSQL
+    /// syncs it at once.
+    ///
+    /// # Errors
+    /// As [`Ledger::begin`].
+    pub async fn begin_unsynced(&self) -> Result<Tx, LedgerError> {
+        match &self.unsynced {
+            Some(pool) => self.begin_on(&Database::Sqlite(pool.clone())).await,
+            None => self.begin().await,
+        }
+    }
+
+    async fn begin_on(&self, pool: &Pool) -> Result<Tx, LedgerError> {
         // The semaphore is never closed; were it, the pool would be as well.
         let closed = |_| LedgerError::database("begin a transaction")(sqlx::Error::PoolClosed);
         let turn = Arc::clone(&self.writers).acquire_owned().await;
         let turn = turn.map_err(closed)?;
-        let inner = self.pool.begin().await;
+        let inner = pool.begin().await;
         Ok(Tx {
             inner: inner.map_err(LedgerError::database("begin a transaction"))?,
             _turn: turn,
@@ -149,6 +169,9 @@ impl Ledger {
 
     /// Waits for running statements and closes the database.
     pub async fn close(&self) {
+        if let Some(pool) = &self.unsynced {
+            pool.close().await;
+        }
         match &self.pool {
             Database::Sqlite(pool) => pool.close().await,
             Database::Postgres(pool) => pool.close().await,

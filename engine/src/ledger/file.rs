@@ -542,7 +542,8 @@ impl Ledger {
             .collect()
     }
 
-    /// Records a file's fingerprint and size as they are now, after a check of its content.
+    /// Records a file's fingerprint and size as they are now, after a check of its content. Lost with the power alone: the
+    /// content is checked again.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
@@ -552,7 +553,7 @@ impl Ledger {
         fingerprint: Fingerprint,
     ) -> Result<(), LedgerError> {
         let (device, inode, size, mtime_ns) = stored_fingerprint(Some(fingerprint));
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_unsynced().await?;
         on!(tx, |db| {
             sqlx::query(
                 "UPDATE files SET size = $5, device = $3, inode = $4, file_size = $5, mtime_ns = $6

@@ -41,6 +41,7 @@ impl Ledger {
     /// # Errors
     /// As there.
     pub async fn open_with(url: &str, lock_timeout: Duration) -> Result<Self, LedgerError> {
+        let mut unsynced = None;
         let (location, pool, writers) = match location::parse(url)? {
             Database::Sqlite(path) => {
                 create_private(&path)?;
@@ -49,7 +50,9 @@ impl Ledger {
                     .synchronous(SqliteSynchronous::Full)
                     .foreign_keys(true)
                     .pragma("journal_size_limit", WAL_SIZE_LIMIT);
+                let relaxed = options.clone().synchronous(SqliteSynchronous::Normal);
                 let pool = connect_file(options, lock_timeout, MAX_CONNECTIONS).await?;
+                unsynced = Some(pool_of(lock_timeout, 1).connect_lazy_with(relaxed));
                 (Database::Sqlite(path), pool, 1)
             }
             Database::Postgres(options) => {
@@ -58,7 +61,10 @@ impl Ledger {
                 (Database::Postgres(Box::new(options)), pool, MAX_WRITERS)
             }
         };
-        let ledger = Self::new(location, pool, writers, lock_timeout);
+        let ledger = Self {
+            unsynced,
+            ..Self::new(location, pool, writers, lock_timeout)
+        };
         ledger.migrate_ledger().await?;
         Ok(ledger)
     }
@@ -118,6 +124,7 @@ impl Ledger {
     fn new(location: Location, pool: Pool, writers: usize, lock_timeout: Duration) -> Self {
         Self {
             pool,
+            unsynced: None,
             writers: Arc::new(Semaphore::new(writers)),
             name: location.name().into(),
             location,
@@ -138,13 +145,15 @@ async fn connect_file(
     timeout: Duration,
     connections: u32,
 ) -> Result<Pool, LedgerError> {
-    let pool = SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(timeout)
-        .connect_with(options)
-        .await;
+    let pool = pool_of(timeout, connections).connect_with(options).await;
     let pool = pool.map_err(LedgerError::database("open the ledger"))?;
     Ok(Database::Sqlite(pool))
+}
+
+fn pool_of(timeout: Duration, connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(timeout)
 }
 
 /// The first connection is made here and at once, for the server's own words: the pool would go on trying, and then say

@@ -316,6 +316,28 @@ async fn every_pooled_connection_syncs_fully() {
     }
 }
 
+#[tokio::test]
+async fn an_unsynced_transaction_has_a_connection_of_its_own() {
+    let bench = Bench::sqlite().await;
+    let mut tx = bench.ledger.begin_unsynced().await.unwrap();
+    let asked: i64 = on!(tx, |db| {
+        sqlx::query_scalar("PRAGMA synchronous").fetch_one(db).await
+    })
+    .unwrap();
+    assert_eq!(
+        asked, 1,
+        "NORMAL: its log is in order, and syncs with the next"
+    );
+    tx.commit().await.unwrap();
+    for _ in 0..MAX_CONNECTIONS {
+        let pooled: i64 = sqlx::query_scalar("PRAGMA synchronous")
+            .fetch_one(bench.pool_of_sqlite())
+            .await
+            .unwrap();
+        assert_eq!(pooled, 2, "FULL");
+    }
+}
+
 /// Whatever the server's, the database's or the role's defaults are.
 #[tokio::test]
 #[ignore = "needs the lab: tests/lab/install"]

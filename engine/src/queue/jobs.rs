@@ -190,9 +190,9 @@ pub(super) async fn head(ledger: &Ledger, lane: LaneName) -> Result<Option<Head>
     head.map_err(LedgerError::database("look at a lane's head"))
 }
 
-/// A job is being worked on.
+/// A job is being worked on. When the power fails, nobody is.
 pub(super) async fn take(ledger: &Ledger, id: &str, now: Timestamp) -> Result<(), LedgerError> {
-    let mut tx = ledger.begin().await?;
+    let mut tx = ledger.begin_unsynced().await?;
     let sql = tx.pick(
         "UPDATE Jobs SET status = 'Running', lock_at = $2 WHERE id = $1",
         "UPDATE Jobs SET status = 'Running', lock_at = to_timestamp($2) WHERE id = $1",
