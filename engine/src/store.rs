@@ -232,6 +232,12 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         start_after: Option<&ObjectKey>,
     ) -> BoxStream<'_, Result<ListedObject, StoreError>>;
 
+    /// Whether a listing that begins in the middle of a folder costs no more than what it tells. Where the folder is a
+    /// directory, all its names are read before the first is told.
+    fn lists_from_the_middle(&self) -> bool {
+        true
+    }
+
     /// The "folders" directly below `prefix` (which is empty or ends in a slash), each a prefix that
     /// ends in a slash, ascending. `file://` may show folders that hold no object.
     ///

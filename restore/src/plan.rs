@@ -23,6 +23,8 @@ mod saved;
 mod tests;
 pub mod text;
 
+use std::sync::Arc;
+
 use engine::base_backup::Record;
 use engine::digest::Digest;
 use engine::exit::{Diagnose, Exit};
@@ -106,7 +108,7 @@ pub struct PlannedFile {
     /// Its sequence.
     pub sequence: Sequence,
     /// Its name on the server.
-    pub file_name: Box<str>,
+    pub file_name: Arc<str>,
     /// SHA-256 of the binlog file.
     pub sha256: Digest,
     /// Bytes of the binlog file.

@@ -37,6 +37,9 @@ pub const LISTINGS_IN_FLIGHT: usize = 4;
 /// Files that one listing looks for: a hundred requests to S3.
 pub const FILES_OF_ONE_LISTING: usize = 100_000;
 
+/// The same where each listing reads the names of the whole folder: fewer and longer ones.
+pub const FILES_OF_ONE_FOLDER_LISTING: usize = 250_000;
+
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -158,7 +161,7 @@ impl Planner<'_> {
             };
             let lost = self.missing_objects(&timeline, &outline).await?;
             if lost.is_empty() {
-                return self.finish(request, &timeline, outline, invocation).await;
+                return self.finish(request, timeline, outline, invocation).await;
             }
             for (source, sequence) in lost {
                 timeline.lose(&source, sequence);
@@ -251,17 +254,18 @@ impl Planner<'_> {
         timeline: &Timeline,
         outline: &Outline,
     ) -> Result<Vec<(SourceIdentity, Sequence)>, PlanningError> {
+        let store = self.destination.store().as_ref();
+        let at_once = if store.lists_from_the_middle() {
+            FILES_OF_ONE_LISTING
+        } else {
+            FILES_OF_ONE_FOLDER_LISTING
+        };
         let stretches = outline.way.stretches.iter();
         let ways = stretches.filter_map(|stretch| {
             let line = timeline.line(stretch.line)?;
             let files = line.files().get(stretch.first..=stretch.last)?;
-            Some(
-                files
-                    .chunks(FILES_OF_ONE_LISTING)
-                    .map(move |files| (line, files)),
-            )
+            Some(files.chunks(at_once).map(move |files| (line, files)))
         });
-        let store = self.destination.store().as_ref();
         let missing: Vec<Vec<_>> = futures::stream::iter(ways.flatten())
             .map(|(line, files)| missing_among(store, &line.source, files))
             .buffered(LISTINGS_IN_FLIGHT)
@@ -273,11 +277,14 @@ impl Planner<'_> {
     async fn finish(
         &self,
         request: &Request,
-        timeline: &Timeline,
+        timeline: Timeline,
         outline: Outline,
         invocation: &Invocation,
     ) -> Result<Plan, PlanningError> {
-        let mut files = planned_files(timeline, &outline);
+        let (stop, lead) = stop_point(&timeline, &outline).ok_or(PlanningError::Endless)?;
+        let mut files = planned_files(&timeline, &outline);
+        // Half a million files are a hundred MiB, and their commands need as much.
+        drop(timeline);
         for file in files.iter_mut().filter(|file| file.is_cut()) {
             let archived = self.archived(&file.source, file.sequence).await?;
             let ranged = self.archive.open_ranged(&archived).await;
@@ -306,7 +313,6 @@ impl Planner<'_> {
         };
         let transactions = u64::try_from(adds.count()).unwrap_or(u64::MAX);
         let replay_bytes = sum(PlannedFile::replay_bytes);
-        let (stop, lead) = stop_point(timeline, &outline).ok_or(PlanningError::Endless)?;
         Ok(Plan {
             plan_version: VERSION,
             destination: self.destination.url().to_owned(),
@@ -452,8 +458,12 @@ fn evidence(backups: &[Record], start: &StartAt) -> GtidSet {
 
 /// The files of the way; of those that are cut, what is to be fetched is still unknown.
 fn planned_files(timeline: &Timeline, outline: &Outline) -> Vec<PlannedFile> {
-    let mut planned = Vec::new();
-    for stretch in &outline.way.stretches {
+    let stretches = &outline.way.stretches;
+    let files = stretches
+        .iter()
+        .map(|stretch| (stretch.first..=stretch.last).count());
+    let mut planned = Vec::with_capacity(files.sum());
+    for stretch in stretches {
         for number in stretch.first..=stretch.last {
             let at = FileAt {
                 line: stretch.line,

@@ -156,6 +156,10 @@ impl ObjectStore for FsStore {
         .boxed()
     }
 
+    fn lists_from_the_middle(&self) -> bool {
+        false
+    }
+
     async fn list_prefixes(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let (tree, prefix) = (Arc::clone(&self.tree), prefix.to_owned());
         blocking(

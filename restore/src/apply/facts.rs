@@ -178,7 +178,9 @@ fn applies(channel: &Row) -> bool {
 }
 
 fn is_ours(channel: &Row) -> bool {
-    channel.get("Channel_Name").is_some_and(|name| name == CHANNEL)
+    channel
+        .get("Channel_Name")
+        .is_some_and(|name| name == CHANNEL)
 }
 
 fn free_bytes(folder: &Path) -> Option<u64> {

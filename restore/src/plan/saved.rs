@@ -29,7 +29,7 @@ impl From<PlannedFile> for SavedFile {
             key: file.source.log_key(file.sequence),
             source: file.source,
             sequence: file.sequence,
-            file_name: file.file_name,
+            file_name: (&*file.file_name).into(),
             sha256: file.sha256,
             size: file.size,
             stored_bytes: file.stored_bytes,
@@ -50,7 +50,7 @@ impl TryFrom<SavedFile> for PlannedFile {
         Ok(Self {
             source: file.source,
             sequence: file.sequence,
-            file_name: file.file_name,
+            file_name: file.file_name.into(),
             sha256: file.sha256,
             size: file.size,
             stored_bytes: file.stored_bytes,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use engine::binlog::ChecksumAlgorithm;
 use engine::digest::Digest;
@@ -36,7 +37,7 @@ pub struct FileRecord {
     /// Its sequence.
     pub sequence: Sequence,
     /// Its name on the server.
-    pub file_name: Box<str>,
+    pub file_name: Arc<str>,
     /// Bytes of the binlog file.
     pub size: u64,
     /// Bytes of the archive object.
