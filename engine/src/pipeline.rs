@@ -8,6 +8,7 @@
 //!   before can make (`Sealed` → `Verified` → `Committed`).
 //! - I3: a file commits only when every known file below it has committed at that destination.
 //! - Each step finds the work of an earlier, killed attempt and goes on from there.
+//! - What is done before a file's turn in its lane (`ahead`) is sealing, and nothing that leaves this host.
 //!
 //! # Cancellation
 //! Cooperative: an attempt that is told to stop finishes the write that it has under way (a part, a put, a
@@ -17,6 +18,7 @@
 //! # Limits
 //! One job is one file; how many run is the queue's affair.
 
+mod ahead;
 pub mod backups;
 pub mod commit;
 mod error;
@@ -35,8 +37,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
+pub use self::ahead::Fresh;
 use self::backups::BaseBackups;
 use self::commit::Commit;
 pub use self::error::PipelineError;
@@ -44,7 +48,7 @@ use self::pace::Pace;
 use self::progress::Uploads;
 use self::seal::Sealed;
 pub use self::sealing::SealLocks;
-use self::sealing::{Origin, Subject};
+use self::sealing::{Origin, Spooled};
 pub use self::upload::PartPlaces;
 use self::upload::{Upload, Verified};
 use crate::archive::ObjectIdentity;
@@ -53,7 +57,7 @@ use crate::clock::Clock;
 use crate::failpoint::failpoint;
 use crate::keyring::Keyring;
 use crate::layout::{BackupId, SourceIdentity};
-use crate::ledger::{Committed, DestinationId, Ledger, SourceId};
+use crate::ledger::{Committed, DestinationId, FileRow, Ledger, SourceId};
 use crate::metrics::Meter;
 use crate::queue::{ArchiveJob, Handler, JobFailure, JobRun, Route};
 use crate::spool::Spool;
@@ -90,6 +94,8 @@ pub struct Pipeline {
     pub pace: Arc<Pace>,
     /// One seal at a time per file.
     pub seals: SealLocks,
+    /// What was sealed ahead.
+    pub fresh: Fresh,
     /// Recorded base backups.
     pub backups: BaseBackups,
     /// Counts what happens.
@@ -109,6 +115,24 @@ impl Handler for Pipeline {
             self.meter.attempted(store.url(), run.attempt(), failed);
         }
         outcome.map_err(|error| JobFailure::of(&error, error.retry_class()))
+    }
+
+    async fn prepare(&self, job: &ArchiveJob, cancel: &CancellationToken) {
+        if let Err(error) = self.seal_ahead(job, cancel).await {
+            let error = crate::exit::chain(&error);
+            tracing::debug!(sequence = %job.sequence, error, "not sealed ahead");
+        }
+    }
+}
+
+impl Source {
+    /// What the object of a file is bound to.
+    fn object(&self, job: &ArchiveJob, file: &FileRow) -> ObjectIdentity {
+        ObjectIdentity {
+            source: self.identity.clone(),
+            sequence: job.sequence,
+            file_name: file.name.clone(),
+        }
     }
 }
 
@@ -145,32 +169,20 @@ impl Pipeline {
         run: &JobRun,
     ) -> Result<Committed, PipelineError> {
         let (source, store) = self.ends_of(job.route)?;
-        let file = self
-            .ledger
-            .file(job.file())
-            .await?
-            .ok_or(PipelineError::Forgotten)?;
-        let identity = ObjectIdentity {
-            source: source.identity.clone(),
-            sequence: job.sequence,
-            file_name: file.name.clone(),
-        };
-
         let stop = run.cancel();
-        let subject = Subject {
-            source: &source.name,
-            file: file.key,
-            route: job.route,
-            identity: &identity,
-            stop,
-        };
-        let sealed = self.sealed(subject).instrument(step("seal"));
-        let (sealed, origin) = sealed.await?;
+        let sealed = self.sealed(source, job, stop).instrument(step("seal"));
+        let Spooled {
+            identity,
+            sealed,
+            origin,
+        } = sealed.await?;
+        Span::current().record("file", &identity.file_name);
+        run.halfway();
         let upload = Upload {
             source: &source.name,
             store,
             destination: job.route.destination,
-            file: file.key,
+            file: job.file(),
             identity: &identity,
             sha256: sealed.sha256,
             facts: &sealed.facts,
@@ -196,7 +208,7 @@ impl Pipeline {
         let committed = commit.instrument(step("commit")).await?;
         tracing::info!(
             source = source.name,
-            file = file.name,
+            file = identity.file_name,
             bytes = sealed.summary.size,
             stored_bytes = sealed.facts.size,
             destination = store.url(),

@@ -9,6 +9,7 @@
 //!   commit: neither can be lost or doubled without the other.
 //! - Each lane (`sequence % lanes` of one source and destination) runs strictly its lowest sequence, one at a
 //!   time. A failed head stays the head.
+//! - The job after a lane's head may be prepared (`queue/ahead.rs`). That is no attempt, and nothing depends on it.
 //! - No job is ever dropped: see [`STALLED_RETRY`].
 //! - One process per source: [`Queue::run`] wants its [`Ownership`].
 //!
@@ -23,6 +24,7 @@
 //! # Limits
 //! [`MAX_LANES`] lanes per route, [`ENQUEUE_BATCH`] files per transaction.
 
+mod ahead;
 mod board;
 mod failure;
 mod handler;
@@ -49,6 +51,7 @@ use crate::layout::Sequence;
 pub use crate::ledger::{ArchiveJob, Committed, Route};
 use crate::ledger::{DestinationId, FileKey, LaneName, Ledger, LedgerError, NewFile, SourceId};
 use crate::metrics::Meter;
+use ahead::Ahead;
 use board::Board;
 pub use board::{RESTARTS_UNTIL_DOWN, Settled, StalledFile};
 pub use failure::{JobFailure, MAX_MESSAGE_LEN};
@@ -251,6 +254,8 @@ impl Queue {
                 stop: stop.clone(),
                 board: Arc::clone(&self.board),
                 shield: Shield::new(self.config.shutdown_grace),
+                ahead: Ahead::default(),
+                shutdown_grace: self.config.shutdown_grace,
                 ownership: Arc::clone(ownership),
                 recovered: AtomicBool::new(false),
                 meter: self.meter.clone(),

@@ -103,6 +103,10 @@ fn each_attempt_is_a_trace_with_its_steps() {
         assert_eq!(of_second[0].trace_id, second.trace_id);
         assert!(of_second[0].end_time_unix_nano <= second.end_time_unix_nano);
     }
+    // What is done ahead of a file's attempt is a trace of its own. A lane's first file has nothing before it.
+    let prepared = collector.named("prepare");
+    assert!(prepared.len() < attempts.len(), "{}", prepared.len());
+    assert!(prepared.iter().all(|span| span.parent_span_id.is_empty()));
     // What is a step in a trace is no noise in the log.
     assert!(
         !stderr(&output).contains("otel.name"),

@@ -315,6 +315,7 @@ pub(crate) struct Scripted<F> {
 pub(crate) struct Log {
     attempts: Arc<Mutex<Vec<(u64, u32)>>>,
     entries: Arc<Mutex<Vec<u64>>>,
+    prepared: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Log {
@@ -323,19 +324,36 @@ impl Log {
         self.attempts.lock().unwrap().clone()
     }
 
+    /// Sequences whose jobs were prepared.
+    pub(crate) fn prepared(&self) -> Vec<u64> {
+        self.prepared.lock().unwrap().clone()
+    }
+
+    pub(crate) fn prepare(&self, job: &ArchiveJob) {
+        self.prepared.lock().unwrap().push(job.sequence.0);
+    }
+
     pub(crate) async fn wait_for_attempts(&self, count: usize) {
-        let wait = async {
-            while self.attempts().len() < count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait).await.unwrap();
+        wait_until(|| self.attempts().len() >= count).await;
+    }
+
+    pub(crate) async fn wait_for_prepared(&self, count: usize) {
+        wait_until(|| self.prepared().len() >= count).await;
     }
 
     /// Sequences in the order in which their manifest entries would have been written.
     pub(crate) fn entries(&self) -> Vec<u64> {
         self.entries.lock().unwrap().clone()
     }
+}
+
+async fn wait_until(done: impl Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap();
 }
 
 /// Does as `script` says for a sequence and attempt.
@@ -383,12 +401,13 @@ where
         self.log.attempts.lock().unwrap().push(attempt);
         tokio::task::yield_now().await;
         match (self.script)(sequence, run.attempt()) {
-            Act::Succeed => {}
+            Act::Succeed => run.halfway(),
             Act::Fail(class) => {
                 return Err(JobFailure::new(format!("no luck with {sequence}"), class));
             }
             Act::Panic => panic!("bug with {sequence}"),
             Act::Hang => {
+                run.halfway();
                 run.cancel().cancelled().await;
                 return Err(JobFailure::cancelled());
             }
@@ -396,5 +415,9 @@ where
         run.turn(previous(job.sequence)).await?;
         self.log.entries.lock().unwrap().push(sequence);
         Ok(committed(sequence))
+    }
+
+    async fn prepare(&self, job: &ArchiveJob, _: &CancellationToken) {
+        self.log.prepare(job);
     }
 }

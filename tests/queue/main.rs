@@ -24,6 +24,8 @@ macro_rules! on_both {
 }
 
 #[cfg(test)]
+mod ahead;
+#[cfg(test)]
 mod bench;
 #[cfg(test)]
 mod database;

@@ -23,7 +23,7 @@ use crate::exit;
 use crate::layout::{Sequence, SourceIdentity};
 use crate::ledger::{DestinationId, LedgerError, Route, SourceId};
 use crate::pipeline::backups::BaseBackups;
-use crate::pipeline::{Pipeline, SealLocks, Source, orphans};
+use crate::pipeline::{Fresh, Pipeline, SealLocks, Source, orphans};
 use crate::queue::QueueError;
 use crate::reconcile;
 use crate::rollup::Rollups;
@@ -296,6 +296,7 @@ fn pipeline(parts: &Parts, name: &str, identity: &SourceIdentity, source: Source
         sources: HashMap::from([(source, Source { name, identity })]),
         stores,
         seals: SealLocks::default(),
+        fresh: Fresh::default(),
         backups: BaseBackups::default(),
         meter: parts.meter.clone(),
         pace: Arc::clone(&parts.pace),

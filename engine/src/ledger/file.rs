@@ -272,6 +272,30 @@ impl Tx {
 }
 
 impl Tx {
+    async fn set_fingerprint(
+        &mut self,
+        key: FileKey,
+        fingerprint: Fingerprint,
+    ) -> Result<(), LedgerError> {
+        let (device, inode, size, mtime_ns) = stored_fingerprint(Some(fingerprint));
+        on!(self, |db| {
+            sqlx::query(
+                "UPDATE files SET size = $5, device = $3, inode = $4, file_size = $5, mtime_ns = $6
+                 WHERE source = $1 AND sequence = $2",
+            )
+            .bind(key.source.stored())
+            .bind(stored(key.sequence.0))
+            .bind(device)
+            .bind(inode)
+            .bind(size)
+            .bind(mtime_ns)
+            .execute(db)
+            .await
+            .map(|_| ())
+        })
+        .map_err(LedgerError::database("record a fingerprint"))
+    }
+
     /// Forgets a file that was lost before it was archived.
     ///
     /// # Errors
@@ -552,29 +576,13 @@ impl Ledger {
         key: FileKey,
         fingerprint: Fingerprint,
     ) -> Result<(), LedgerError> {
-        let (device, inode, size, mtime_ns) = stored_fingerprint(Some(fingerprint));
         let mut tx = self.begin_unsynced().await?;
-        on!(tx, |db| {
-            sqlx::query(
-                "UPDATE files SET size = $5, device = $3, inode = $4, file_size = $5, mtime_ns = $6
-                 WHERE source = $1 AND sequence = $2",
-            )
-            .bind(key.source.stored())
-            .bind(stored(key.sequence.0))
-            .bind(device)
-            .bind(inode)
-            .bind(size)
-            .bind(mtime_ns)
-            .execute(db)
-            .await
-            .map(|_| ())
-        })
-        .map_err(LedgerError::database("record a fingerprint"))?;
+        tx.set_fingerprint(key, fingerprint).await?;
         tx.commit().await
     }
 
-    /// Records what sealing a file yielded, in place of what was there. Durable when it returns: after that,
-    /// the spooled object may be uploaded.
+    /// Records what sealing a file yielded, in place of what was there, and how the file looked where that is known.
+    /// Durable when it returns: after that, the spooled object may be uploaded.
     ///
     /// # Errors
     /// [`LedgerError::Database`], also when the file is not recorded.
@@ -582,8 +590,12 @@ impl Ledger {
         &self,
         key: FileKey,
         sealed: &SealedPayload,
+        fingerprint: Option<Fingerprint>,
     ) -> Result<(), LedgerError> {
         let mut tx = self.begin().await?;
+        if let Some(fingerprint) = fingerprint {
+            tx.set_fingerprint(key, fingerprint).await?;
+        }
         on!(tx, |db| {
             sqlx::query(
                 "INSERT INTO sealed (source, sequence, payload) VALUES ($1, $2, $3)

@@ -152,6 +152,8 @@ async fn connect_file(
 
 fn pool_of(timeout: Duration, connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
+        // A file does not hang up, and asking costs as much as most statements.
+        .test_before_acquire(false)
         .max_connections(connections)
         .acquire_timeout(timeout)
 }

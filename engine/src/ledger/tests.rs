@@ -460,13 +460,22 @@ async fn a_file_is_recorded_once_and_keeps_all_bits_of_its_fingerprint(bench: Be
 
     let sealed = SealedPayload("{\"blocks\":3}".to_owned());
     let ledger = &bench.ledger;
-    ledger.record_sealed(bench.key(7), &sealed).await.unwrap();
-    let file = ledger.file(bench.key(7)).await.unwrap().unwrap();
+    let key = bench.key(7);
+    ledger.record_sealed(key, &sealed, None).await.unwrap();
+    let file = ledger.file(key).await.unwrap().unwrap();
     assert_eq!(file.sealed, Some(sealed.clone()));
+    assert_eq!(file.fingerprint, Some(now), "as it was");
+    let later = Fingerprint { size: 8, ..now };
+    ledger
+        .record_sealed(key, &sealed, Some(later))
+        .await
+        .unwrap();
+    let file = ledger.file(key).await.unwrap().unwrap();
+    assert_eq!((file.fingerprint, file.size), (Some(later), 8));
     ledger.clear_sealed(bench.key(7)).await.unwrap();
     let file = ledger.file(bench.key(7)).await.unwrap().unwrap();
     assert_eq!(file.sealed, None);
-    let unknown = ledger.record_sealed(bench.key(8), &sealed).await;
+    let unknown = ledger.record_sealed(bench.key(8), &sealed, None).await;
     assert!(
         unknown.is_err(),
         "nothing is sealed that was not discovered"
@@ -489,7 +498,7 @@ async fn files_that_are_not_sealed_are_found_between_two_others(bench: Bench) {
         bench.discover(sequence).await;
     }
     let payload = SealedPayload("{}".to_owned());
-    let sealed = bench.ledger.record_sealed(bench.key(3), &payload);
+    let sealed = bench.ledger.record_sealed(bench.key(3), &payload, None);
     sealed.await.unwrap();
     let found = async |after: Option<u64>, before, limit| {
         let (after, before) = (after.map(Sequence), bench.key(before));

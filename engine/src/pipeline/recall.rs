@@ -79,7 +79,9 @@ impl Pipeline {
         from: &str,
     ) -> Result<(), PipelineError> {
         let payload = sealed.payload()?;
-        self.ledger.record_sealed(subject.file, &payload).await?;
+        self.ledger
+            .record_sealed(subject.file, &payload, None)
+            .await?;
         tracing::info!(
             source = subject.source,
             file = subject.identity.file_name,

@@ -5,8 +5,9 @@
 //! already is not sealed again for another one (`recall`).
 //!
 //! # Invariants
-//! - A spooled object is used when size and CRC32C are those recorded, as a destination's are compared with them after
-//!   the upload: what is uploaded is what was sealed. Its blocks' tags vouch for more, to whoever reads it.
+//! - A spooled object is used when size and CRC32C are those recorded (or it is new: `ahead`), as a destination's are
+//!   compared with them after the upload: what is uploaded is what was sealed. Its blocks' tags vouch for more, to
+//!   whoever reads it.
 //! - An object whose file has changed since is dropped and the file sealed again, as long as nothing of it is
 //!   anywhere. What is uploaded stays what is archived.
 //! - A full disk is waited out ([`Spool::admit`](crate::spool::Spool::admit)); it fails no attempt.
@@ -28,11 +29,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::seal::{self, SealError, Sealed, Sealing};
 use super::stop::unless;
-use super::{Pipeline, PipelineError};
+use super::{Pipeline, PipelineError, Source};
 use crate::archive::ObjectIdentity;
 use crate::failpoint::failpoint;
 use crate::ledger::{FileKey, FileRow, Fingerprint, Route, SealedPayload};
-use crate::queue::MAX_LANES;
+use crate::queue::{ArchiveJob, MAX_LANES};
 use crate::spool::Need;
 
 /// Bytes of a spooled object that are read at once.
@@ -45,6 +46,17 @@ pub(super) enum Origin {
     Spool,
     /// It was sealed just now, under a key that no object has.
     Now,
+}
+
+/// A file whose object lies in the spool.
+#[derive(Debug)]
+pub(super) struct Spooled {
+    /// What the object is bound to.
+    pub(super) identity: ObjectIdentity,
+    /// What is known of it.
+    pub(super) sealed: Sealed,
+    /// Where it comes from.
+    pub(super) origin: Origin,
 }
 
 /// A file on its way to one destination.
@@ -67,29 +79,66 @@ impl Pipeline {
     /// (TRAPS 30).
     pub(super) async fn sealed(
         &self,
-        subject: Subject<'_>,
-    ) -> Result<(Sealed, Origin), PipelineError> {
-        let lock = self.seals.of(subject.file);
-        let _guard = unless(subject.stop, lock.lock()).await?;
+        source: &Source,
+        job: &ArchiveJob,
+        stop: &CancellationToken,
+    ) -> Result<Spooled, PipelineError> {
+        let lock = self.seals.of(job.file());
+        let _guard = unless(stop, lock.lock()).await?;
         // Read behind the lock: another destination's job may just have sealed it.
-        let file = self.ledger.file(subject.file).await?;
-        let file = file.ok_or(PipelineError::Forgotten)?;
-        let path = self.readable(subject.identity, &file);
+        let file = self.row(job).await?;
+        let identity = source.object(job, &file);
+        let subject = Subject {
+            source: &source.name,
+            file: file.key,
+            route: job.route,
+            identity: &identity,
+            stop,
+        };
+        let (sealed, origin) = self.found_or_made(subject, &file).await?;
+        Ok(Spooled {
+            identity,
+            sealed,
+            origin,
+        })
+    }
+
+    /// What the ledger knows of a job's file.
+    pub(super) async fn row(&self, job: &ArchiveJob) -> Result<FileRow, PipelineError> {
+        let file = self.ledger.file(job.file()).await?;
+        file.ok_or(PipelineError::Forgotten)
+    }
+
+    async fn found_or_made(
+        &self,
+        subject: Subject<'_>,
+        file: &FileRow,
+    ) -> Result<(Sealed, Origin), PipelineError> {
+        let fresh = self.fresh.take(file.key);
         let recorded = file.sealed.as_ref().and_then(Sealed::read);
         if let Some(sealed) = recorded
-            && self
-                .is_usable(subject, &sealed, file.fingerprint, &path)
-                .await?
+            && (fresh || self.is_whole(subject, &sealed).await?)
+            && self.is_of_the_file_as_it_is(subject, file).await?
         {
-            return Ok((sealed, Origin::Spool));
+            let origin = if fresh { Origin::Now } else { Origin::Spool };
+            return Ok((sealed, origin));
         }
         if file.sealed.is_some() {
             self.forget_sealing(subject.file).await?;
         }
-        if let Some(sealed) = self.recall(subject, &file).await? {
+        self.recalled_or_made(subject, file).await
+    }
+
+    /// What another destination has of a file, else the file sealed now.
+    pub(super) async fn recalled_or_made(
+        &self,
+        subject: Subject<'_>,
+        file: &FileRow,
+    ) -> Result<(Sealed, Origin), PipelineError> {
+        if let Some(sealed) = self.recall(subject, file).await? {
             return Ok((sealed, Origin::Spool));
         }
-        let sealed = self.seal_where_there_is_room(subject, &file, path).await?;
+        let sealed = self.seal_where_there_is_room(subject, file).await?;
         tell_what_is_odd(subject, &sealed);
         Ok((sealed, Origin::Now))
     }
@@ -100,21 +149,21 @@ impl Pipeline {
         self.spool.readable(identity, &named)
     }
 
-    /// Is the object in the spool the one that was recorded, and of the file as it is?
-    async fn is_usable(
-        &self,
-        subject: Subject<'_>,
-        sealed: &Sealed,
-        found: Option<Fingerprint>,
-        path: &Path,
-    ) -> Result<bool, PipelineError> {
+    /// Is the object in the spool the one that was recorded?
+    async fn is_whole(&self, subject: Subject<'_>, sealed: &Sealed) -> Result<bool, PipelineError> {
         let object = self.spool.seal_path(subject.identity);
         let expected = (sealed.facts.size, sealed.facts.crc32c);
         let is_whole = blocking(move || measure(&object).is_ok_and(|found| found == expected));
-        if !unless(subject.stop, is_whole).await?? {
-            return Ok(false);
-        }
-        let path = path.to_owned();
+        unless(subject.stop, is_whole).await?
+    }
+
+    /// Is the object in the spool one of the file as it is now, or one that must be archived whatever the file is?
+    async fn is_of_the_file_as_it_is(
+        &self,
+        subject: Subject<'_>,
+        file: &FileRow,
+    ) -> Result<bool, PipelineError> {
+        let (path, found) = (self.readable(subject.identity, file), file.fingerprint);
         // A file that is gone: the object is all there is.
         let Ok(now) = blocking(move || seal::look(&path)).await? else {
             return Ok(true);
@@ -164,8 +213,8 @@ impl Pipeline {
         &self,
         subject: Subject<'_>,
         file: &FileRow,
-        path: PathBuf,
     ) -> Result<Sealed, PipelineError> {
+        let path = self.readable(subject.identity, file);
         let mut refused = 0;
         loop {
             let earlier = self.unsealed_before(subject).await?;
@@ -225,7 +274,6 @@ impl Pipeline {
         }
     }
 
-    /// In this order: a record whose fingerprint was lost would cost another sealing.
     async fn record(
         &self,
         subject: Subject<'_>,
@@ -234,17 +282,14 @@ impl Pipeline {
     ) -> Result<(), PipelineError> {
         self.spool.learn(sealed.summary.size, sealed.facts.size);
         self.ledger
-            .set_fingerprint(subject.file, fingerprint)
-            .await?;
-        self.ledger
-            .record_sealed(subject.file, &sealed.payload()?)
+            .record_sealed(subject.file, &sealed.payload()?, Some(fingerprint))
             .await?;
         failpoint!("sealed");
         Ok(())
     }
 
     /// Sizes of the files before this one that are neither sealed nor committed where this one goes. They are in
-    /// other lanes' hands, so there are fewer than lanes.
+    /// the lanes' hands, of which each has one file and one more ahead.
     pub(super) async fn unsealed_before(
         &self,
         subject: Subject<'_>,
@@ -255,7 +300,9 @@ impl Pipeline {
         } = subject.route;
         let head = self.ledger.chain_head(source, destination).await?;
         let head = head.map(|head| head.sequence);
-        let sizes = self.ledger.unsealed_sizes(head, subject.file, MAX_LANES);
+        let sizes = self
+            .ledger
+            .unsealed_sizes(head, subject.file, 2 * MAX_LANES);
         Ok(sizes.await?)
     }
 }
@@ -332,7 +379,7 @@ fn measure(path: &Path) -> io::Result<(u64, u32)> {
 pub struct SealLocks(Mutex<HashMap<FileKey, Weak<tokio::sync::Mutex<()>>>>);
 
 impl SealLocks {
-    fn of(&self, file: FileKey) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn of(&self, file: FileKey) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         locks.retain(|_, lock| lock.strong_count() > 0);
         if let Some(lock) = locks.get(&file).and_then(Weak::upgrade) {

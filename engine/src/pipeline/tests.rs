@@ -1,5 +1,6 @@
 //! The pipeline under a real queue and ledger, against a directory that counts what is asked of it.
 
+mod ahead;
 mod bench;
 mod orphans;
 mod parts;

@@ -109,8 +109,12 @@ impl Upload<'_> {
     /// Store and ledger errors; [`PipelineError::ObjectConflict`] when another object is in the way.
     pub async fn run(&self, tried_before: bool) -> Result<Verified, PipelineError> {
         let key = self.identity.source.log_key(self.identity.sequence);
-        let begun = self.ledger.upload(self.file, self.destination).await?;
-        let id = begun.map(|upload| UploadId::new(upload.token));
+        let id = if tried_before {
+            let begun = self.ledger.upload(self.file, self.destination).await?;
+            begun.map(|upload| UploadId::new(upload.token))
+        } else {
+            None
+        };
         let in_parts = self.facts.size > self.store.part_size(self.facts.size);
         let look = tried_before || in_parts;
         if look && let Some(there) = unless(self.stop, self.store.head(&key)).await?? {
@@ -138,7 +142,7 @@ impl Upload<'_> {
         }
         let part_size = self.store.part_size(self.facts.size);
         if self.facts.size <= part_size {
-            let body = self.read_part(0, self.facts.size).await?;
+            let body = self.read_whole().await?;
             failpoint!("before-put");
             self.store.put_if_absent(key, body).await?;
             failpoint!("put");

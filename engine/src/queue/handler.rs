@@ -1,10 +1,10 @@
 //! What the queue asks of the one who does the work.
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, LaneState};
@@ -30,6 +30,11 @@ use crate::ledger::{ArchiveJob, Committed, LaneName};
 pub trait Handler: Debug + Send + Sync + 'static {
     /// Archives the file.
     async fn archive(&self, job: &ArchiveJob, run: &JobRun) -> Result<Committed, JobFailure>;
+
+    /// Does for a job what can be done before its lane is free for it, while the job before it is halfway
+    /// ([`JobRun::halfway`]). It is no attempt: [`Handler::archive`] finds what was done, and meets again what failed.
+    /// When `cancel` fires it comes to its next safe point and returns.
+    async fn prepare(&self, _job: &ArchiveJob, _cancel: &CancellationToken) {}
 }
 
 /// One attempt at a job.
@@ -41,6 +46,8 @@ pub struct JobRun {
     pub(super) cancel: CancellationToken,
     pub(super) board: Arc<watch::Sender<Board>>,
     pub(super) ownership: Arc<Ownership>,
+    /// Dropped unused when the attempt ends before.
+    pub(super) halfway: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl JobRun {
@@ -52,6 +59,15 @@ impl JobRun {
     /// Fires when the attempt is to come to its next safe point and end.
     pub fn cancel(&self) -> &CancellationToken {
         &self.cancel
+    }
+
+    /// Says that what is left of this attempt is sending and waiting: the lane's next job may be prepared.
+    pub fn halfway(&self) {
+        let mut halfway = self.halfway.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(heard) = halfway.take() {
+            // Nobody listens when the lane stops.
+            let _ = heard.send(());
+        }
     }
 
     /// Waits until `previous` (the file before this one, if there is one) or a later file is committed on this

@@ -190,6 +190,36 @@ pub(super) async fn head(ledger: &Ledger, lane: LaneName) -> Result<Option<Head>
     head.map_err(LedgerError::database("look at a lane's head"))
 }
 
+/// The job that follows the lane's head, if that is `present` and neither of them ever failed or was interrupted.
+pub(super) async fn untroubled_after(
+    ledger: &Ledger,
+    lane: LaneName,
+    present: Sequence,
+) -> Result<Option<Vec<u8>>, LedgerError> {
+    let lane = lane.to_string();
+    let two: Result<Vec<(String, Vec<u8>)>, _> = on!(ledger, |db| {
+        sqlx::query_as(
+            "SELECT idempotency_key, job FROM (
+               SELECT idempotency_key, job, attempts, last_result FROM Jobs
+               WHERE job_type = $1 ORDER BY idempotency_key LIMIT 2) AS two
+             WHERE attempts = 0 AND last_result IS NULL ORDER BY idempotency_key",
+        )
+        .bind(&lane)
+        .fetch_all(db)
+        .await
+    });
+    let two = two.map_err(LedgerError::database("look at what follows a lane's head"))?;
+    let [(head, _), (_, next)] = two.as_slice() else {
+        return Ok(None);
+    };
+    Ok((*head == key(present)).then(|| next.clone()))
+}
+
+/// How the statement that queues files writes a sequence.
+fn key(sequence: Sequence) -> String {
+    format!("{:020}", sequence.0)
+}
+
 /// A job is being worked on. When the power fails, nobody is.
 pub(super) async fn take(ledger: &Ledger, id: &str, now: Timestamp) -> Result<(), LedgerError> {
     let mut tx = ledger.begin_unsynced().await?;
@@ -288,8 +318,7 @@ pub(super) async fn delete_up_to(
     on!(tx, |db| {
         sqlx::query("DELETE FROM Jobs WHERE job_type LIKE $1 AND idempotency_key <= $2")
             .bind(&lanes)
-            // As the statement that queues them writes it.
-            .bind(format!("{:020}", last.0))
+            .bind(key(last))
             .execute(db)
             .await
             .map(|done| done.rows_affected())

@@ -44,6 +44,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
+use super::ahead::Ahead;
 use super::board::{Board, LaneState, StalledFile};
 use super::failure::{JobFailure, Reported};
 use super::handler::Handler;
@@ -78,6 +79,8 @@ pub(super) struct Lane {
     pub(super) stop: CancellationToken,
     pub(super) board: Arc<watch::Sender<Board>>,
     pub(super) shield: Shield,
+    pub(super) ahead: Ahead,
+    pub(super) shutdown_grace: Duration,
     pub(super) ownership: Arc<Ownership>,
     /// What another process left behind was dealt with.
     pub(super) recovered: AtomicBool,
@@ -303,7 +306,7 @@ impl Lane {
     }
 
     /// For messages: the file's name, or its sequence when the ledger does not tell.
-    pub(super) async fn file_name(&self, sequence: Sequence) -> String {
+    async fn file_name(&self, sequence: Sequence) -> String {
         let key = FileKey {
             source: self.name.route.source,
             sequence,

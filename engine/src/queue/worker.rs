@@ -4,7 +4,7 @@
 //! would restart it at once and for ever; here it comes back after [`RESTART_DELAY`], under a new name.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use apalis::prelude::WorkerBuilderExt;
@@ -12,9 +12,11 @@ use apalis_core::error::WorkerError;
 use apalis_core::task::attempt::Attempt;
 use apalis_core::worker::builder::WorkerBuilder;
 use serde::Deserialize;
+use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
+use super::ahead::Ahead;
 use super::board::RESTARTS_UNTIL_DOWN;
 use super::failure::{JobFailure, Reported};
 use super::handler::JobRun;
@@ -45,6 +47,7 @@ pub(super) async fn supervise(lane: Arc<Lane>) {
             () = tokio::time::sleep(RESTART_DELAY) => {}
         }
     }
+    lane.ahead.end(lane.shutdown_grace).await;
     // A job may have been taken and not delivered. The next start would release it as well.
     if let Err(error) = lane.release().await {
         tracing::debug!(lane = %lane.name, error = text(&error), "not released");
@@ -91,6 +94,8 @@ async fn deliver(
     attempt: Attempt,
 ) -> Result<Committed, Reported> {
     let job = parse(&stored).map_err(Reported)?;
+    let (halfway, heard) = oneshot::channel();
+    Ahead::follow(&lane, job.sequence, heard);
     let run = JobRun {
         attempt: u32::try_from(attempt.current()).unwrap_or(u32::MAX),
         lane: lane.name,
@@ -98,9 +103,11 @@ async fn deliver(
         cancel: lane.stop.child_token(),
         board: Arc::clone(&lane.board),
         ownership: Arc::clone(&lane.ownership),
+        halfway: Mutex::new(Some(halfway)),
     };
-    let file = lane.file_name(job.sequence).await;
     let source = &lane.labels.source;
+    // Who reads the file's row says its name.
+    let file = tracing::field::Empty;
     let span =
         tracing::info_span!("archive", %source, file, lane = %lane.name, attempt = run.attempt);
     let handler = Arc::clone(&lane.handler);
@@ -110,7 +117,7 @@ async fn deliver(
 }
 
 /// Reads a job. One that this program cannot read stalls: it needs a newer program, or a person.
-fn parse(stored: &[u8]) -> Result<ArchiveJob, JobFailure> {
+pub(super) fn parse(stored: &[u8]) -> Result<ArchiveJob, JobFailure> {
     #[derive(Deserialize)]
     struct Versioned {
         version: u32,

@@ -12,14 +12,15 @@ use super::recording::Recording;
 use crate::archive::ObjectIdentity;
 use crate::clock::SystemClock;
 use crate::config::{EncryptionConfig, SpoolConfig};
+use crate::digest::Digest;
 use crate::keyring::{self, Keyring};
 use crate::layout::{Sequence, SourceIdentity};
 use crate::ledger::{FileKey, Fingerprint, JobFilter, JobRow, Ledger, NewFile, Route};
-use crate::pipeline::PartPlaces;
 use crate::pipeline::backups::BaseBackups;
 use crate::pipeline::pace::Pace;
 use crate::pipeline::progress::Uploads;
-use crate::pipeline::{Pipeline, SealLocks, Source};
+use crate::pipeline::{Fresh, Pipeline, SealLocks, Source};
+use crate::pipeline::{PartPlaces, commit};
 use crate::queue::{Claim, Claims, Queue, QueueConfig};
 use crate::spool::Spool;
 use crate::store::{ObjectStore, StoreConfig, connect};
@@ -138,6 +139,7 @@ impl Bench {
             stores: [(destination, Arc::clone(&store) as Arc<dyn ObjectStore>)].into(),
             pace: Arc::new(Pace::new(2, 0)),
             seals: SealLocks::default(),
+            fresh: Fresh::default(),
             backups: BaseBackups::default(),
             meter: crate::metrics::Meter::default(),
             uploads: Uploads::default(),
@@ -226,10 +228,22 @@ impl Opened {
     /// Runs until the lanes rest.
     pub(super) async fn settle(&self) {
         let running = self.run().await;
+        self.settle_and_stop(running).await;
+    }
+
+    pub(super) async fn settle_and_stop(&self, running: Running) {
         let settled = tokio::time::timeout(PATIENCE, self.queue.settled(&[self.route])).await;
         let settled = settled.expect("the lanes do not rest");
         running.stop().await;
         assert_eq!(settled.stalled, [], "nothing is stalled");
+    }
+
+    /// The SHA-256 that a file's entry says.
+    pub(super) async fn archived(&self, sequence: u64) -> Digest {
+        let object = object(sequence);
+        let key = object.source.manifest_key(object.sequence);
+        let read = commit::read_entry(self.store.as_ref(), &key).await;
+        read.unwrap().0.sha256
     }
 
     pub(super) async fn watermark(&self) -> Option<u64> {

@@ -11,7 +11,6 @@ use super::bench::{Bench, LARGE, Opened, SMALL, object};
 use super::recording::{Act, Gate};
 use crate::config::SpoolConfig;
 use crate::digest::Digest;
-use crate::pipeline::commit;
 
 fn append(path: &Path, bytes: &[u8]) {
     let mut file = File::options().append(true).open(path).unwrap();
@@ -20,13 +19,6 @@ fn append(path: &Path, bytes: &[u8]) {
 
 fn digest_of(path: &Path) -> Digest {
     Digest::of(&std::fs::read(path).unwrap())
-}
-
-/// The SHA-256 that the file's entry says.
-async fn archived(opened: &Opened) -> Digest {
-    let key = object(1).source.manifest_key(object(1).sequence);
-    let read = commit::read_entry(opened.store.as_ref(), &key).await;
-    read.unwrap().0.sha256
 }
 
 /// Runs until `call` is under way, and ends there as a kill would.
@@ -48,7 +40,7 @@ async fn a_file_that_changed_since_it_was_found_is_sealed_once_it_stands_still()
     let begun = Instant::now();
     opened.settle().await;
     assert!(begun.elapsed() < Duration::from_secs(5), "a short pause");
-    assert_eq!(archived(&opened).await, digest_of(&path));
+    assert_eq!(opened.archived(1).await, digest_of(&path));
 }
 
 #[tokio::test]
@@ -63,7 +55,7 @@ async fn a_file_that_changed_after_it_was_sealed_is_sealed_again() {
     append(&path, b"one more");
     let second = bench.open().await;
     second.settle().await;
-    assert_eq!(archived(&second).await, digest_of(&path));
+    assert_eq!(second.archived(1).await, digest_of(&path));
 }
 
 #[tokio::test]
@@ -78,7 +70,7 @@ async fn what_is_uploaded_stays_what_is_archived() {
     append(&path, b"one more");
     let second = bench.open().await;
     second.settle().await;
-    assert_eq!(archived(&second).await, before);
+    assert_eq!(second.archived(1).await, before);
 }
 
 #[tokio::test]
@@ -93,7 +85,7 @@ async fn a_file_that_is_gone_after_it_was_sealed_is_archived_from_the_spool() {
     std::fs::remove_file(&path).unwrap();
     let second = bench.open().await;
     second.settle().await;
-    assert_eq!(archived(&second).await, before);
+    assert_eq!(second.archived(1).await, before);
 }
 
 #[tokio::test]
@@ -118,7 +110,7 @@ async fn a_damaged_spooled_object_is_sealed_again_and_its_upload_begun_anew() {
     second.settle().await;
     let calls = second.store.take_calls();
     assert_eq!(calls[..3], ["head", "begin", "part 1"]);
-    assert_eq!(archived(&second).await, digest_of(&path));
+    assert_eq!(second.archived(1).await, digest_of(&path));
 }
 
 #[tokio::test]

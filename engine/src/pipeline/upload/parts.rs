@@ -139,6 +139,19 @@ impl Upload<'_> {
         Ok(receipt)
     }
 
+    /// A sealed object of one part. What is put at its key stays there: it is compared before.
+    pub(super) async fn read_whole(&self) -> Result<Bytes, PipelineError> {
+        let body = self.read_part(0, self.facts.size).await?;
+        if crc32c::crc32c(&body) == self.facts.crc32c {
+            return Ok(body);
+        }
+        let reason = "its bytes are not those that were sealed: its CRC32C has changed";
+        Err(PipelineError::Spooled {
+            path: self.spooled.to_path_buf(),
+            source: std::io::Error::new(std::io::ErrorKind::InvalidData, reason),
+        })
+    }
+
     /// A piece of the sealed object.
     pub(super) async fn read_part(&self, offset: u64, size: u64) -> Result<Bytes, PipelineError> {
         let path: Arc<Path> = self.spooled.into();
