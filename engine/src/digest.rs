@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use data_encoding::HEXLOWER;
 use serde_with::{DeserializeFromStr, SerializeDisplay};
-use sha2::Digest as _;
 
 /// A SHA-256 digest; its text is 64 lower-case hex digits.
 #[derive(
@@ -21,7 +21,7 @@ pub struct DigestError(String);
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(sha2::Sha256::digest(bytes).into())
+        Self::from_library(digest(&SHA256, bytes))
     }
 
     /// The digest of these bytes, one piece after the other.
@@ -31,6 +31,11 @@ impl Digest {
             hasher.update(part);
         }
         hasher.finish()
+    }
+
+    fn from_library(digest: aws_lc_rs::digest::Digest) -> Self {
+        let bytes = digest.as_ref().try_into();
+        Self(bytes.expect("SHA-256 is 32 bytes"))
     }
 
     /// The 32 bytes.
@@ -68,8 +73,20 @@ impl fmt::Debug for Digest {
 }
 
 /// A digest being computed over a stream.
-#[derive(Debug, Clone, Default)]
-pub struct Hasher(sha2::Sha256);
+#[derive(Clone)]
+pub struct Hasher(Context);
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hasher")
+    }
+}
 
 impl Hasher {
     /// Takes the next bytes.
@@ -79,7 +96,7 @@ impl Hasher {
 
     /// The digest of all bytes so far.
     pub fn finish(self) -> Digest {
-        Digest(self.0.finalize().into())
+        Digest::from_library(self.0.finish())
     }
 }
 
@@ -95,6 +112,7 @@ mod tests {
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
         assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert_eq!(Digest::of_parts(&[b"a", b"", b"bc"]), digest);
         assert!("BA78".parse::<Digest>().is_err());
         assert!("".parse::<Digest>().is_err());
     }
