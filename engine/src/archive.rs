@@ -53,7 +53,9 @@ pub use self::key::{DataKey, KeyEncryptionKey, KeyId, SealingKey, WrappedKey};
 pub use self::ranged::RangedReader;
 pub use self::reader::{LockedReader, ObjectReader, OpenedBlock};
 pub use self::trailer::Trailer;
-pub use self::writer::{BlockInfo, ObjectFacts, ObjectWriter};
+pub use self::writer::{
+    BlockCompressor, BlockInfo, CompressedBlock, Content, ObjectFacts, ObjectWriter,
+};
 use crate::layout::{Sequence, SourceIdentity};
 
 /// The format version that is written, and the only one that is read (FORMAT.md §3.1).
@@ -81,6 +83,10 @@ pub const MAX_INDEX_SEALED: usize = MAX_INDEX_PLAIN + MAX_INDEX_PLAIN / 256 + TA
 
 /// zstd's levels, all of which make frames that every decoder reads.
 pub const COMPRESSION_LEVELS: std::ops::RangeInclusive<i32> = 1..=22;
+
+/// zstd's level for what is compressed already. Of 105 MB of `TRANSACTION_PAYLOAD` events, level 3 leaves 93.0 % at
+/// 262 MB/s, level 1 93.9 % at 497 and level -1 94.0 % at 1,380 (`zstd -b`, zstd 1.5.4, blocks of 4 MiB).
+const COMPRESSED_LEVEL: i32 = -1;
 
 /// Bytes of an AES-GCM tag.
 const TAG_SIZE: usize = 16;

@@ -252,7 +252,7 @@ impl std::fmt::Debug for RangedCopy {
 
 #[cfg(test)]
 mod tests {
-    use engine::archive::{BlockInfo, ObjectIdentity, ObjectWriter};
+    use engine::archive::{BlockInfo, Content, ObjectIdentity, ObjectWriter};
     use engine::config::EncryptionConfig;
     use engine::digest::Digest;
     use engine::keyring::{self, Keyring};
@@ -292,7 +292,7 @@ mod tests {
                 first_commit: None,
                 last_commit: None,
             };
-            writer.write_block(block, info).unwrap();
+            writer.write_block(block, Content::Plain, info).unwrap();
         }
         let sha256 = Digest::of(&plain);
         let (object, facts) = writer.finish(sha256).unwrap();

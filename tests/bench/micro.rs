@@ -13,7 +13,9 @@ use std::{env, fs, io};
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use engine::archive::{BlockInfo, LockedReader, MAX_BLOCK_PLAIN, ObjectFacts, ObjectIdentity};
+use engine::archive::{
+    BlockInfo, Content, LockedReader, MAX_BLOCK_PLAIN, ObjectFacts, ObjectIdentity,
+};
 use engine::archive::{DataKey, ObjectWriter};
 use engine::binlog::Scanner;
 use engine::config::EncryptionConfig;
@@ -92,7 +94,9 @@ impl Keys {
         let key = self.runtime.block_on(self.keyring.new_data_key(&identity));
         let mut writer = ObjectWriter::create(out, &identity, key.unwrap(), level).unwrap();
         for block in BINLOG.chunks(MAX_BLOCK_PLAIN) {
-            writer.write_block(block, BlockInfo::default()).unwrap();
+            writer
+                .write_block(block, Content::Plain, BlockInfo::default())
+                .unwrap();
         }
         writer.finish(*DIGEST).unwrap()
     }
@@ -260,7 +264,7 @@ fn ledger_fingerprint(bencher: Bencher) {
 fn ledger_sealed(bencher: Bencher) {
     let bench = Bench::new();
     let sealed = SealedPayload("x".repeat(1500));
-    let record = || bench.ledger.record_sealed(bench.key, &sealed);
+    let record = || bench.ledger.record_sealed(bench.key, &sealed, Some(FOUND));
     bencher.bench(|| bench.runtime.block_on(record()).unwrap());
 }
 

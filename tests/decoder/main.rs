@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use engine::archive::{BlockInfo, MAX_BLOCK_PLAIN, ObjectIdentity, ObjectWriter};
+use engine::archive::{BlockInfo, Content, MAX_BLOCK_PLAIN, ObjectIdentity, ObjectWriter};
 use engine::config::EncryptionConfig;
 use engine::digest::Digest;
 use engine::keyring::{Keyring, create_key_file};
@@ -92,7 +92,9 @@ impl Archive {
         let key = self.keyring.new_data_key(&identity).await.unwrap();
         let mut writer = ObjectWriter::create(out, &identity, key, level).unwrap();
         for block in plain.chunks(block) {
-            writer.write_block(block, BlockInfo::default()).unwrap();
+            writer
+                .write_block(block, Content::Plain, BlockInfo::default())
+                .unwrap();
         }
         writer.finish(Digest::of(plain)).unwrap();
         path

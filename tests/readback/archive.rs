@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine::archive::{BlockInfo, ObjectIdentity, ObjectWriter};
+use engine::archive::{BlockInfo, Content, ObjectIdentity, ObjectWriter};
 use engine::binlog::Scanner;
 use engine::config::EncryptionConfig;
 use engine::digest::Digest;
@@ -94,7 +94,7 @@ impl Archive {
                 first_commit: None,
                 last_commit: None,
             };
-            writer.write_block(block, info).unwrap();
+            writer.write_block(block, Content::Plain, info).unwrap();
         }
         let sha256 = Digest::of(bytes);
         let (object, facts) = writer.finish(sha256).unwrap();

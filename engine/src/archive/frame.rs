@@ -89,6 +89,7 @@ pub(super) fn take(
 /// Builds frames in a buffer that is used again and again: compressed, then encrypted in place.
 pub(super) struct FrameBuilder {
     compressor: Compressor<'static>,
+    level: i32,
     body: Vec<u8>,
 }
 
@@ -100,18 +101,31 @@ impl FrameBuilder {
         })?;
         Ok(Self {
             compressor,
+            level,
             body: Vec::new(),
         })
     }
 
     /// Compresses `plain` into the buffer: one frame, which states its content size.
-    pub(super) fn compress(&mut self, part: Part, plain: &[u8]) -> Result<(), ArchiveError> {
+    pub(super) fn compress(
+        &mut self,
+        part: Part,
+        plain: &[u8],
+        level: i32,
+    ) -> Result<(), ArchiveError> {
+        let failed = |source| ArchiveError::Compress { part, source };
+        if level != self.level {
+            self.compressor
+                .set_compression_level(level)
+                .map_err(failed)?;
+            self.level = level;
+        }
         self.body.clear();
         self.body
             .reserve(zstd::compress_bound(plain.len()) + TAG_SIZE);
         self.compressor
             .compress_to_buffer(plain, &mut self.body)
-            .map_err(|source| ArchiveError::Compress { part, source })?;
+            .map_err(failed)?;
         Ok(())
     }
 

@@ -355,14 +355,16 @@ pub(super) fn open_index(
 mod tests {
     use super::*;
     use crate::archive::tests::{identity, key_encryption_key};
-    use crate::archive::{BlockInfo, ObjectWriter};
+    use crate::archive::{BlockInfo, Content, ObjectWriter};
 
     #[test]
     fn a_block_beyond_the_last_possible_is_refused() {
         let kek = key_encryption_key(1);
         let key = kek.new_data_key(&identity(1)).unwrap();
         let mut writer = ObjectWriter::create(Vec::new(), &identity(1), key, 3).unwrap();
-        writer.write_block(b"binlog", BlockInfo::default()).unwrap();
+        writer
+            .write_block(b"binlog", Content::Plain, BlockInfo::default())
+            .unwrap();
         let (object, facts) = writer.finish(Digest::of(b"binlog")).unwrap();
 
         let mut locked = LockedReader::new(identity(1));

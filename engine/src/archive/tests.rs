@@ -39,13 +39,15 @@ fn seal(sequence: u64, blocks: &[Vec<u8>]) -> (Vec<u8>, ObjectFacts) {
     let key = key_encryption_key(1).new_data_key(&identity).unwrap();
     let mut writer = ObjectWriter::create(Vec::new(), &identity, key, 3).unwrap();
     for block in blocks {
-        writer.write_block(block, BlockInfo::default()).unwrap();
+        writer
+            .write_block(block, Content::Plain, BlockInfo::default())
+            .unwrap();
     }
     writer.finish(Digest::of(&blocks.concat())).unwrap()
 }
 
 /// Reads an object as that of sequence 1, pushed in pieces of this size.
-fn open(object: &[u8], piece: usize) -> Result<(Vec<u8>, ObjectIndex), ArchiveError> {
+pub(crate) fn open(object: &[u8], piece: usize) -> Result<(Vec<u8>, ObjectIndex), ArchiveError> {
     open_as(&identity(1), &key_encryption_key(1), object, piece)
 }
 
@@ -171,8 +173,12 @@ fn the_index_says_what_each_block_holds() {
     };
     let key = key_encryption_key(1).new_data_key(&identity(1)).unwrap();
     let mut writer = ObjectWriter::create(Vec::new(), &identity(1), key, 3).unwrap();
-    writer.write_block(b"one", info.clone()).unwrap();
-    writer.write_block(b"two", BlockInfo::default()).unwrap();
+    writer
+        .write_block(b"one", Content::Plain, info.clone())
+        .unwrap();
+    writer
+        .write_block(b"two", Content::Plain, BlockInfo::default())
+        .unwrap();
     let (object, _) = writer.finish(Digest::of(b"onetwo")).unwrap();
 
     let (_, index) = open(&object, 100).unwrap();
@@ -226,7 +232,7 @@ fn blocks_beyond_the_limits_and_unknown_levels_are_refused() {
     }
     for size in [0, MAX_BLOCK_PLAIN + 1] {
         let mut writer = ObjectWriter::create(Vec::new(), &identity(1), key(), 3).unwrap();
-        let written = writer.write_block(&vec![0; size], BlockInfo::default());
+        let written = writer.write_block(&vec![0; size], Content::Plain, BlockInfo::default());
         assert!(matches!(written, Err(ArchiveError::Misuse(_))));
     }
 }
@@ -255,13 +261,48 @@ fn a_writer_that_failed_stays_failed() {
     let key = key_encryption_key(1).new_data_key(&identity(1)).unwrap();
     let mut writer = ObjectWriter::create(Full(600), &identity(1), key, 3).unwrap();
     let block = noise(1000);
-    writer.write_block(&block, BlockInfo::default()).unwrap();
-    let failed = writer.write_block(&block, BlockInfo::default());
+    writer
+        .write_block(&block, Content::Plain, BlockInfo::default())
+        .unwrap();
+    let failed = writer.write_block(&block, Content::Plain, BlockInfo::default());
     assert!(matches!(failed, Err(ArchiveError::Write(_))));
-    let again = writer.write_block(b"x", BlockInfo::default());
+    let again = writer.write_block(b"x", Content::Plain, BlockInfo::default());
     assert!(matches!(again, Err(ArchiveError::Misuse(_))));
     let finished = writer.finish(Digest::of(b""));
     assert!(matches!(finished, Err(ArchiveError::Misuse(_))));
+}
+
+/// Its level is that block's alone.
+#[test]
+fn a_block_that_is_compressed_already_costs_little_and_reads_like_any_other() {
+    // Words in no order: a higher level finds more in them.
+    let words = |n: u64| format!("{} ", n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 52);
+    let block: String = (0..100_000).map(words).collect();
+    let block = block.as_bytes();
+    let key = key_encryption_key(1).new_data_key(&identity(1)).unwrap();
+    let mut writer = ObjectWriter::create(Vec::new(), &identity(1), key, 9).unwrap();
+    for content in [Content::Plain, Content::Compressed, Content::Plain] {
+        let info = BlockInfo::default();
+        writer.write_block(block, content, info).unwrap();
+    }
+    let plain = block.repeat(3);
+    let (object, facts) = writer.finish(Digest::of(&plain)).unwrap();
+    assert_eq!(facts.level, 9);
+    let (read, index) = open(&object, 10_000).unwrap();
+    assert!(read == plain);
+    let sizes: Vec<u64> = index.blocks.iter().map(|block| block.object_size).collect();
+    assert_eq!(sizes[0], sizes[2]);
+    assert!(sizes[1] > sizes[0], "{sizes:?}");
+}
+
+#[test]
+fn blocks_are_written_in_the_order_in_which_they_were_begun() {
+    let key = key_encryption_key(1).new_data_key(&identity(1)).unwrap();
+    let mut writer = ObjectWriter::create(Vec::new(), &identity(1), key, 3).unwrap();
+    let compressors = [writer.compressor().unwrap(), writer.compressor().unwrap()];
+    let [_, second] = compressors.map(|one| one.compress(b"x", Content::Plain).unwrap());
+    let written = writer.write_compressed(second, BlockInfo::default());
+    assert!(matches!(written, Err(ArchiveError::Misuse(_))));
 }
 
 /// A wrong digest from the caller makes an object that every reader refuses.
@@ -269,7 +310,9 @@ fn a_writer_that_failed_stays_failed() {
 fn readers_hold_the_plaintext_to_the_digest_it_was_sealed_with() {
     let key = key_encryption_key(1).new_data_key(&identity(1)).unwrap();
     let mut writer = ObjectWriter::create(Vec::new(), &identity(1), key, 3).unwrap();
-    writer.write_block(b"one", BlockInfo::default()).unwrap();
+    writer
+        .write_block(b"one", Content::Plain, BlockInfo::default())
+        .unwrap();
     let (object, _) = writer.finish(Digest::of(b"other")).unwrap();
     let error = open(&object, 100).unwrap_err();
     assert!(error.to_string().contains("SHA-256"), "{error}");

@@ -1,7 +1,9 @@
 //! Writes one object, front to back, to anything that takes bytes.
 //!
-//! Memory: one block, compressed, which is held back until it is known whether it is the last; and
-//! the index, some 100 bytes a block.
+//! Blocks may be compressed in other threads ([`ObjectWriter::compressor`]); they are sealed and written here, in order.
+//!
+//! Memory: one block, compressed, which is held back until it is known whether it is the last; what the caller compresses
+//! besides; and the index, some 100 bytes a block.
 
 use std::fmt;
 use std::io::Write;
@@ -13,8 +15,8 @@ use super::cipher::Sealer;
 use super::frame::{FrameBuilder, LengthWord};
 use super::index::{StoredBlock, StoredIndex, inconsistent};
 use super::{
-    ArchiveError, COMPRESSION_LEVELS, Header, KeyId, MAX_BLOCK_PLAIN, MAX_BLOCKS, MAX_INDEX_PLAIN,
-    ObjectIdentity, Part, SealingKey, Trailer, WrappedKey,
+    ArchiveError, COMPRESSED_LEVEL, COMPRESSION_LEVELS, Header, KeyId, MAX_BLOCK_PLAIN, MAX_BLOCKS,
+    MAX_INDEX_PLAIN, ObjectIdentity, Part, SealingKey, Trailer, WrappedKey,
 };
 use crate::digest::Digest;
 use crate::gtid::Gtid;
@@ -30,6 +32,15 @@ pub struct BlockInfo {
     pub first_commit: Option<Timestamp>,
     /// The latest.
     pub last_commit: Option<Timestamp>,
+}
+
+/// What compression finds in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// As the server writes it: compressed at the object's level.
+    Plain,
+    /// Compressed already, most of it: little is to be won, and quickly ([`COMPRESSED_LEVEL`]).
+    Compressed,
 }
 
 /// What was written, for the manifest and for the upload. Stored, in the ledger and in entries.
@@ -48,7 +59,7 @@ pub struct ObjectFacts {
     pub key_id: KeyId,
     /// The data key's envelope.
     pub wrapped_key: WrappedKey,
-    /// The compression level.
+    /// The compression level, of blocks that are not [compressed](Content::Compressed) already.
     pub level: i32,
 }
 
@@ -58,9 +69,12 @@ pub struct ObjectFacts {
 pub struct ObjectWriter<W> {
     sink: Sink<W>,
     sealer: Sealer,
-    frame: FrameBuilder,
-    /// The block in `frame`, not yet sealed.
-    held: Option<Held>,
+    /// Of blocks that are written.
+    spare: Vec<FrameBuilder>,
+    /// The last block, which waits to learn whether it is the last of all.
+    held: Option<(CompressedBlock, BlockInfo)>,
+    /// Of the block that is compressed next.
+    next: u64,
     index: Vec<StoredBlock>,
     plain_size: u64,
     key_id: KeyId,
@@ -69,10 +83,53 @@ pub struct ObjectWriter<W> {
     failed: bool,
 }
 
-/// A block that waits to learn whether it is the last.
-struct Held {
-    info: BlockInfo,
+/// Compresses one block, in any thread.
+pub struct BlockCompressor {
+    frame: FrameBuilder,
+    number: u64,
+    level: i32,
+}
+
+/// A block that is compressed, and neither sealed nor written.
+pub struct CompressedBlock {
+    frame: FrameBuilder,
+    number: u64,
     plain_size: u32,
+}
+
+impl BlockCompressor {
+    /// Compresses 1 to [`MAX_BLOCK_PLAIN`] bytes, the next of the file.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Compress`], and [`ArchiveError::Misuse`] for a block of another size.
+    pub fn compress(self, plain: &[u8], content: Content) -> Result<CompressedBlock, ArchiveError> {
+        if plain.is_empty() {
+            return Err(ArchiveError::Misuse("an empty block"));
+        }
+        self.compress_any(plain, content)
+    }
+
+    fn compress_any(
+        mut self,
+        plain: &[u8],
+        content: Content,
+    ) -> Result<CompressedBlock, ArchiveError> {
+        let plain_size = u32::try_from(plain.len())
+            .ok()
+            .filter(|_| plain.len() <= MAX_BLOCK_PLAIN)
+            .ok_or(ArchiveError::Misuse("a block larger than MAX_BLOCK_PLAIN"))?;
+        let level = match content {
+            Content::Plain => self.level,
+            Content::Compressed => COMPRESSED_LEVEL,
+        };
+        self.frame
+            .compress(Part::Block(self.number), plain, level)?;
+        Ok(CompressedBlock {
+            frame: self.frame,
+            number: self.number,
+            plain_size,
+        })
+    }
 }
 
 impl<W: Write> ObjectWriter<W> {
@@ -102,8 +159,9 @@ impl<W: Write> ObjectWriter<W> {
         Ok(Self {
             sink,
             sealer: Sealer::new(&key.data_key, digest),
-            frame: FrameBuilder::new(level)?,
+            spare: Vec::new(),
             held: None,
+            next: 0,
             index: Vec::new(),
             plain_size: 0,
             key_id: key.key_id,
@@ -113,17 +171,45 @@ impl<W: Write> ObjectWriter<W> {
         })
     }
 
-    /// Takes the next 1 to [`MAX_BLOCK_PLAIN`] bytes of the file as one block. The block before it is
-    /// written out.
+    /// For the next block of the file. The last one that was given to the writer is written out.
     ///
     /// # Errors
-    /// [`ArchiveError::TooLarge`] beyond [`MAX_BLOCKS`], [`ArchiveError::Write`],
-    /// [`ArchiveError::Compress`], [`ArchiveError::Misuse`] for a block of another size.
-    pub fn write_block(&mut self, plain: &[u8], info: BlockInfo) -> Result<(), ArchiveError> {
-        if plain.is_empty() {
-            return Err(ArchiveError::Misuse("an empty block"));
-        }
-        self.attempt(|writer| writer.hold(plain, info))
+    /// [`ArchiveError::TooLarge`] beyond [`MAX_BLOCKS`], [`ArchiveError::Write`].
+    pub fn compressor(&mut self) -> Result<BlockCompressor, ArchiveError> {
+        self.attempt(Self::begin_block)
+    }
+
+    /// Takes a block. Blocks MUST come in the order of their compressors.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Write`], [`ArchiveError::Misuse`] for a block that is another one's turn.
+    pub fn write_compressed(
+        &mut self,
+        block: CompressedBlock,
+        info: BlockInfo,
+    ) -> Result<(), ArchiveError> {
+        self.attempt(|writer| writer.hold(block, info))
+    }
+
+    /// Takes the next 1 to [`MAX_BLOCK_PLAIN`] bytes of the file as one block, compressed by this thread.
+    ///
+    /// # Errors
+    /// As [`ObjectWriter::compressor`], [`BlockCompressor::compress`] and [`ObjectWriter::write_compressed`].
+    pub fn write_block(
+        &mut self,
+        plain: &[u8],
+        content: Content,
+        info: BlockInfo,
+    ) -> Result<(), ArchiveError> {
+        self.attempt(|writer| {
+            let block = writer.begin_block()?.compress(plain, content)?;
+            writer.hold(block, info)
+        })
+    }
+
+    /// Gives back the memory that is kept for blocks to come.
+    pub fn drop_spare(&mut self) {
+        self.spare.clear();
     }
 
     /// Ends the object: seals the last block, the index and the trailer. `plain_sha256` is the digest
@@ -140,55 +226,77 @@ impl<W: Write> ObjectWriter<W> {
                 boundary: true,
                 ..BlockInfo::default()
             };
-            self.attempt(|writer| writer.hold(&[], info))?;
+            self.attempt(|writer| {
+                let block = writer.begin_block()?.compress_any(&[], Content::Plain)?;
+                writer.hold(block, info)
+            })?;
         }
         self.attempt(|writer| writer.release(true))?;
         self.finish_index(plain_sha256)
     }
 
     /// Runs one step; a step that failed is the last.
-    fn attempt(
+    fn attempt<T>(
         &mut self,
-        step: impl FnOnce(&mut Self) -> Result<(), ArchiveError>,
-    ) -> Result<(), ArchiveError> {
+        step: impl FnOnce(&mut Self) -> Result<T, ArchiveError>,
+    ) -> Result<T, ArchiveError> {
         if self.failed {
             return Err(ArchiveError::Misuse("a writer was used after it failed"));
         }
         self.failed = true;
-        step(self)?;
+        let done = step(self)?;
         self.failed = false;
-        Ok(())
+        Ok(done)
     }
 
-    /// Writes the held block, and holds this one.
-    fn hold(&mut self, plain: &[u8], info: BlockInfo) -> Result<(), ArchiveError> {
-        let plain_size = u32::try_from(plain.len())
-            .ok()
-            .filter(|_| plain.len() <= MAX_BLOCK_PLAIN)
-            .ok_or(ArchiveError::Misuse("a block larger than MAX_BLOCK_PLAIN"))?;
-        self.release(false)?;
-        let number = self.index.len() as u64;
+    fn begin_block(&mut self) -> Result<BlockCompressor, ArchiveError> {
+        let number = self.next;
         if number >= MAX_BLOCKS {
             return Err(ArchiveError::TooLarge { max: MAX_BLOCKS });
         }
-        self.frame.compress(Part::Block(number), plain)?;
-        self.held = Some(Held { info, plain_size });
+        // Another one follows.
+        self.release(false)?;
+        let frame = self.frame()?;
+        self.next += 1;
+        Ok(BlockCompressor {
+            frame,
+            number,
+            level: self.level,
+        })
+    }
+
+    fn frame(&mut self) -> Result<FrameBuilder, ArchiveError> {
+        match self.spare.pop() {
+            Some(frame) => Ok(frame),
+            None => FrameBuilder::new(self.level),
+        }
+    }
+
+    /// Writes the held block, and holds this one.
+    fn hold(&mut self, block: CompressedBlock, info: BlockInfo) -> Result<(), ArchiveError> {
+        self.release(false)?;
+        if block.number != self.index.len() as u64 {
+            return Err(ArchiveError::Misuse("blocks in another order"));
+        }
+        self.held = Some((block, info));
         Ok(())
     }
 
     /// Seals and writes the held block.
     fn release(&mut self, last: bool) -> Result<(), ArchiveError> {
-        let Some(Held { info, plain_size }) = self.held.take() else {
+        let Some((block, info)) = self.held.take() else {
             return Ok(());
         };
-        let tag = self.sealer.seal_block(last, self.frame.body_mut())?;
-        let (word, body) = self.frame.finish(tag, last);
+        let mut frame = block.frame;
+        let tag = self.sealer.seal_block(last, frame.body_mut())?;
+        let (word, body) = frame.finish(tag, last);
         self.sink.write_frame(word, body)?;
         let object_size =
             u32::try_from(word.frame_size()).expect("a frame is bounded by MAX_BLOCK_SEALED");
-        self.plain_size += u64::from(plain_size);
+        self.plain_size += u64::from(block.plain_size);
         self.index
-            .push(StoredBlock::new(info, plain_size, object_size));
+            .push(StoredBlock::new(info, block.plain_size, object_size));
+        self.spare.push(frame);
         Ok(())
     }
 
@@ -204,9 +312,13 @@ impl<W: Write> ObjectWriter<W> {
         if json.len() > MAX_INDEX_PLAIN {
             return Err(ArchiveError::TooLarge { max: MAX_BLOCKS });
         }
-        self.frame.compress(Part::Index, &json)?;
-        let tag = self.sealer.seal_index(self.frame.body_mut());
-        let (word, body) = self.frame.finish(tag, false);
+        let mut frame = self
+            .spare
+            .pop()
+            .map_or_else(|| FrameBuilder::new(self.level), Ok)?;
+        frame.compress(Part::Index, &json, self.level)?;
+        let tag = self.sealer.seal_index(frame.body_mut());
+        let (word, body) = frame.finish(tag, false);
         self.sink.write_frame(word, body)?;
         let index_sha256 = Digest::of_parts(&[&word.to_bytes(), body]);
         let trailer = Trailer {
@@ -225,6 +337,24 @@ impl<W: Write> ObjectWriter<W> {
             level: self.level,
         };
         Ok((self.sink.out, facts))
+    }
+}
+
+impl fmt::Debug for BlockCompressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut compressor = f.debug_struct("BlockCompressor");
+        compressor
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CompressedBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompressedBlock")
+            .field("number", &self.number)
+            .field("plain_size", &self.plain_size)
+            .finish_non_exhaustive()
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Scanner {
     event_start: u64,
     state: State,
     contents: Contents,
+    /// Bytes of `TRANSACTION_PAYLOAD` events' bodies among them.
+    compressed: u64,
     /// For who asks what is changed.
     lister: Option<Lister>,
 }
@@ -73,6 +75,11 @@ impl Scanner {
         self.offset
     }
 
+    /// How many of the bytes pushed so far the server has compressed (`binlog_transaction_compression`).
+    pub fn compressed(&self) -> u64 {
+        self.compressed
+    }
+
     /// Reads the next bytes of the file. Damage is no error: it is told by
     /// [`finish`](Self::finish), and bytes behind it are only counted.
     ///
@@ -96,6 +103,9 @@ impl Scanner {
                 State::Body(body) => {
                     if let Some(lister) = &mut self.lister {
                         lister.push(body.of(input));
+                    }
+                    if body.header.kind == kind::TRANSACTION_PAYLOAD {
+                        self.compressed += body.of(input).len() as u64;
                     }
                     body.read(&mut input);
                     self.end_event_if_whole();

@@ -1,7 +1,8 @@
-//! How many files are sealed at once: fewer while the machine is busy, since it is MySQL's.
+//! How many threads seal at once: fewer while the machine is busy, since it is MySQL's.
 //!
 //! # Owns
-//! The places in which files are sealed. Sealing is what costs CPU; uploads have their own limit (`store::bandwidth`), and
+//! The places in which files are sealed: one for each file, and what no file wants for blocks of the others
+//! (`seal::line`). Sealing is what costs CPU; uploads have their own limit (`store::bandwidth`), and
 //! the disk has the classes of the unit.
 //!
 //! # How
@@ -46,7 +47,7 @@ pub struct Pace {
     pressure: PathBuf,
 }
 
-/// How many files are sealed at once at most, where there may be so many uploads: no more than there are CPUs, since each
+/// How many threads seal at once at most, where there may be so many uploads: no more than there are CPUs, since each
 /// takes a whole one and some 14 MiB; two at least, so that one computes while another waits for the disk.
 #[must_use]
 pub fn places_for(uploads: u64) -> u64 {
@@ -89,6 +90,16 @@ impl Pace {
     /// Waits for a place. `None` never comes: the places are not closed.
     pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    /// How many there are when the machine is at rest.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// A place, if there is one that nobody waits for.
+    pub(super) fn free_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     /// Takes places away and gives them back, until it is dropped: then all are back.

@@ -12,15 +12,17 @@
 //! Nothing: the object gets its name in the spool only when it is whole.
 //!
 //! # Limits
-//! Memory: one block of plaintext and one of ciphertext, whatever the file's size.
+//! Memory: [`MEMORY`] for each place that the file takes, whatever its size.
 
 mod blocks;
 mod error;
+mod line;
 mod trial;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -36,16 +38,17 @@ use crate::binlog::{Scanner, Summary};
 use crate::digest::{Digest, Hasher};
 use crate::failpoint::failpoint;
 use crate::ledger::Fingerprint;
+use crate::pipeline::pace::Pace;
 use crate::spool::Spool;
 
 /// Bytes asked of the kernel at once.
 const READ_SIZE: usize = 256 * 1024;
 
-/// What sealing one file takes at most, in bytes, beside the compressor's own memory ([`Trial::compressor_bytes`]) and
-/// the index (some 100 bytes for each block): the block that is gathered, the one that is held back compressed, what is
-/// read at once, and the largest event that is kept whole.
+/// What sealing takes at most in each place, in bytes, beside the compressor's own memory ([`Trial::compressor_bytes`]) and
+/// the index (some 100 bytes for each block): the block that is gathered, the one that is compressed, one that waits for its
+/// turn, what is read at once, and the largest event that is kept whole.
 pub const MEMORY: u64 =
-    (MAX_BLOCK_PLAIN + MAX_BLOCK_SEALED + READ_SIZE) as u64 + MAX_PREVIOUS_GTIDS as u64;
+    (MAX_BLOCK_PLAIN + 2 * MAX_BLOCK_SEALED + READ_SIZE) as u64 + MAX_PREVIOUS_GTIDS as u64;
 
 /// A sealed file: its object lies whole in the spool. Stored in the ledger: additive changes only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +74,8 @@ pub struct Sealing {
     pub level: i32,
     /// Where the object goes.
     pub spool: Spool,
+    /// Whose free places help with the blocks.
+    pub pace: Option<Arc<Pace>>,
     /// Fires when sealing is to end at the next piece that is read.
     pub stop: CancellationToken,
 }
@@ -91,7 +96,7 @@ impl Sealing {
         };
         let out = self.spool.unfinished(&self.identity.source)?;
         let writer = ObjectWriter::create(out, &self.identity, key, self.level).map_err(archive)?;
-        let mut blocks = Blocks::new(writer);
+        let mut blocks = Blocks::new(writer, self.pace.clone());
         read_pieces(&mut file, &self.path, |piece| {
             if self.stop.is_cancelled() {
                 let path = self.path.clone();

@@ -237,6 +237,7 @@ impl Pipeline {
                 found: file.fingerprint,
                 level: self.level,
                 spool: self.spool.clone(),
+                pace: Some(Arc::clone(&self.pace)),
                 stop: subject.stop.clone(),
             };
             failpoint!("before-seal");

@@ -136,7 +136,9 @@ fn sealed(number: u8, identity: &ObjectIdentity, blocks: &[(&[u8], BlockInfo)]) 
     let mut writer = ObjectWriter::create(Vec::new(), identity, key, 3).unwrap();
     let mut plain = Vec::new();
     for (block, info) in blocks {
-        writer.write_block(block, info.clone()).unwrap();
+        writer
+            .write_block(block, Content::Plain, info.clone())
+            .unwrap();
         plain.extend(*block);
     }
     writer.finish(Digest::of(&plain)).unwrap().0
@@ -178,7 +180,7 @@ fn forged(number: u8, frames: &[Vec<u8>], index: &StoredIndex) -> Vec<u8> {
     let index_offset = object.len() as u64;
     let mut builder = FrameBuilder::new(3).unwrap();
     let json = serde_json::to_vec(index).unwrap();
-    builder.compress(Part::Index, &json).unwrap();
+    builder.compress(Part::Index, &json, 3).unwrap();
     let tag = sealer.seal_index(builder.body_mut());
     let (word, body) = builder.finish(tag, false);
     object.extend(word.to_bytes().iter().chain(body));

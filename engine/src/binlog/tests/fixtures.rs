@@ -259,3 +259,33 @@ fn what_is_no_binlog_of_mysql_is_refused_by_name_with_a_hint() {
     let zeroes = r#"not a binlog: it begins with "\x00\x00\x00\x00""#.to_owned();
     assert_eq!(refused("damaged/no-magic.000001"), (zeroes, Exit::Corrupt));
 }
+
+/// The bodies of its `TRANSACTION_PAYLOAD` events (type 40), however the file is cut into pieces.
+#[test]
+fn what_the_server_compressed_is_counted() {
+    let mut found = 0;
+    for name in chains() {
+        let bytes = fixture(&name);
+        let offsets = event_offsets(&bytes);
+        let events = offsets.windows(2).map(|ends| &bytes[ends[0]..ends[1]]);
+        let sizes: Vec<_> = events
+            .filter(|event| event[4] == 40)
+            .map(<[u8]>::len)
+            .collect();
+        let bodies = sizes.iter().sum::<usize>() - sizes.len() * 19;
+        let without_checksums = bodies - sizes.len() * 4;
+        for piece in [7, bytes.len()] {
+            let mut scanner = Scanner::new();
+            for piece in bytes.chunks(piece) {
+                scanner.push(piece).unwrap();
+            }
+            let compressed = usize::try_from(scanner.compressed()).unwrap();
+            assert!(
+                [bodies, without_checksums].contains(&compressed),
+                "{name}: {compressed}"
+            );
+        }
+        found += sizes.len();
+    }
+    assert!(found > 3, "{found}");
+}

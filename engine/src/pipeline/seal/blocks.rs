@@ -6,14 +6,19 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::SealError;
-use crate::archive::{ArchiveError, BlockInfo, MAX_BLOCK_PLAIN, ObjectFacts, ObjectWriter};
+use super::line::Line;
+use crate::archive::{
+    ArchiveError, BlockInfo, Content, MAX_BLOCK_PLAIN, ObjectFacts, ObjectWriter,
+};
 use crate::binlog::{Boundary, Refusal, Scanner, Summary};
 use crate::digest::{Digest, Hasher};
 use crate::failpoint::failpoint;
+use crate::pipeline::pace::Pace;
 
 /// Why the byte stream could not be sealed; the path is added outside.
 pub(super) enum BlockError {
@@ -47,23 +52,28 @@ pub(super) struct Contents<W> {
 pub(super) struct Blocks<W: Write> {
     scanner: Scanner,
     hasher: Hasher,
-    writer: ObjectWriter<W>,
+    line: Line<W>,
     /// Plaintext not yet written, and the file offset of its first byte.
     pending: Vec<u8>,
     start: u64,
     /// Boundaries at or behind `start`.
     boundaries: VecDeque<Boundary>,
+    /// What the server had compressed when the last block was cut. The scanner is ahead of the cut by a piece that is
+    /// read at most, so that a block is judged by some 6 % of another.
+    compressed: u64,
 }
 
 impl<W: Write> Blocks<W> {
-    pub(super) fn new(writer: ObjectWriter<W>) -> Self {
+    /// By this thread alone, or with the help of places that nobody wants.
+    pub(super) fn new(writer: ObjectWriter<W>, pace: Option<Arc<Pace>>) -> Self {
         Self {
             scanner: Scanner::new(),
             hasher: Hasher::default(),
-            writer,
+            line: Line::new(writer, pace),
             pending: Vec::with_capacity(MAX_BLOCK_PLAIN),
             start: 0,
             boundaries: VecDeque::new(),
+            compressed: 0,
         }
     }
 
@@ -113,23 +123,38 @@ impl<W: Write> Blocks<W> {
             info.first_commit = earlier(info.first_commit, boundary.commit);
             info.last_commit = info.last_commit.max(boundary.commit);
         }
-        let plain = self.pending.get(..len).unwrap_or_default();
-        self.writer
-            .write_block(plain, info)
+        let content = self.content(len);
+        let behind = self.pending.split_off(len);
+        let plain = std::mem::take(&mut self.pending);
+        self.pending = self
+            .line
+            .push(plain, content, info)
             .map_err(BlockError::Archive)?;
+        self.pending.extend(behind);
         failpoint!("seal-block");
-        self.pending.drain(..len);
         self.start = end;
         Ok(())
     }
 
+    /// Of the block of `len` bytes that is cut now.
+    fn content(&mut self, len: usize) -> Content {
+        let before = std::mem::replace(&mut self.compressed, self.scanner.compressed());
+        let compressed = self.compressed.saturating_sub(before);
+        if compressed > len as u64 / 2 {
+            Content::Compressed
+        } else {
+            Content::Plain
+        }
+    }
+
     pub(super) fn finish(mut self) -> Result<Contents<W>, BlockError> {
         if !self.pending.is_empty() {
+            self.line.go_on_alone();
             self.write(self.pending.len())?;
         }
         let summary = self.scanner.finish().map_err(BlockError::Refused)?;
         let sha256 = self.hasher.finish();
-        let (out, facts) = self.writer.finish(sha256).map_err(BlockError::Archive)?;
+        let (out, facts) = self.line.finish(sha256).map_err(BlockError::Archive)?;
         Ok(Contents {
             out,
             sha256,

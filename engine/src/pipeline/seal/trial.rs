@@ -68,7 +68,7 @@ pub fn try_sealing(
     loop {
         let (identity, key) = subject(cluster).map_err(archive)?;
         let writer = ObjectWriter::create(io::sink(), &identity, key, level).map_err(archive)?;
-        let mut blocks = Blocks::new(writer);
+        let mut blocks = Blocks::new(writer, None);
         blocks.push(&sample).map_err(|error| error.of(path))?;
         let sealed = blocks.finish().map_err(|error| error.of(path))?;
         trial.bytes = trial.bytes.saturating_add(sample.len() as u64);

@@ -140,6 +140,7 @@ async fn a_stop_ends_sealing_and_leaves_nothing() {
         found: None,
         level: 3,
         spool: opened.pipeline.spool.clone(),
+        pace: None,
         stop,
     };
     let sealed = sealing.run(key.unwrap());
